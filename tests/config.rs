@@ -100,7 +100,7 @@ fn every_problem_of_a_file_is_shown_at_once_in_the_order_of_the_file() {
          format = \"xml\"\n\
          [servre]\n",
     );
-    checked.refused_with(11).says(&["\"listen\"?", "a URL of an app: it has no scheme"]);
+    checked.refused_with(11).says(&["\"listen\"?", "a URL of an upstream: it has no scheme"]);
     let places = [
         "pillion.toml:2:1",
         "pillion.toml:3:11",
@@ -182,7 +182,7 @@ fn each_mistake_names_what_was_expected() {
             "[[routes]]\nmatch = \"GET /b\"\nredirect = { to = \"/c\", status = 200 }\n",
             &["301, 302, 303, 307 or 308"],
         ),
-        ("[[routes]]\ndeny = 404\n", &["a route without match"]),
+        ("[[routes]]\ndeny = 404\n", &["the route has no match"]),
         ("[server]\ntrusted_proxies = [\"10.0.0.0/33\"]\n", &["\"private\" or a network"]),
         (
             "[upstream.tls]\nserver_name = \"a\"\n",
@@ -205,7 +205,7 @@ fn mistakes_do_not_hide_each_other() {
     )
     .refused_with(5)
     .says(&[
-        "ftp:// is not spoken",
+        "ftp:// is not supported",
         "port 0",
         "upstream.retries is 100000",
         "health.path",
@@ -213,7 +213,7 @@ fn mistakes_do_not_hide_each_other() {
     ]);
     check("[upstream]\nreplicas = [\"http://a:1\", \"http://a:1\"]\n[upstream.tls]\nca = \"missing.pem\"\n")
         .refused_with(3)
-        .says(&["[upstream] has no url", "\"http://a:1\" is named twice", "without an https:// url"]);
+        .says(&["[upstream] has no url", "\"http://a:1\" is listed twice", "without an https:// url"]);
     check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\nrewrite = \"/{{id}}\"\ndeny = 200\n"))
         .refused_with(3)
         .says(&["one of rewrite, deny and redirect", "{id} is not in match", "deny is 200"]);
@@ -223,10 +223,10 @@ fn mistakes_do_not_hide_each_other() {
         .says(&["status is 200", "is not a scheme and a host"]);
     check(&format!("{UPSTREAM}[server]\nlisten = [\"127.0.0.1:80\", \"127.0.0.1:80\"]\n"))
         .refused_with(1)
-        .says(&["server.listen is 127.0.0.1:80, which server.listen has already", "pillion.toml:4:27\n"]);
+        .says(&["server.listen is 127.0.0.1:80, which server.listen already uses", "pillion.toml:4:27\n"]);
     check(&format!("{UPSTREAM}[server]\nlisten = []\n"))
         .refused_with(1)
-        .says(&["nothing to listen on", "pillion.toml:4:10\n"]);
+        .says(&["no address to listen on", "pillion.toml:4:10\n"]);
     check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\nset_request = {{ \"a b\" = \"v\" }}\n"))
         .refused_with(1)
         .says(&["\"a b\" is not a field name", "pillion.toml:5:17\n"]);
@@ -292,7 +292,7 @@ fn an_environment_cannot_write_toml() {
     let config = "[upstream]\nurl = \"${APP}\"\n";
     check_with(config, &[("APP", "http://127.0.0.1:3000\"\nretries = \"x")])
         .refused_with(1)
-        .says(&["pillion.toml:2:7", "is not a URL of an app"]);
+        .says(&["pillion.toml:2:7", "is not a URL of an upstream"]);
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn traces_go_to_a_url_and_are_a_share() {
     check(&format!("{UPSTREAM}[tracing]\nsample = 7\n")).refused_with(1).says(&["a share from 0.0 to 1.0"]);
     check(&format!("{UPSTREAM}[tracing]\notlp_endpoint = \"collector:4318\"\n"))
         .refused_with(1)
-        .says(&["tracing.otlp_endpoint is \"collector:4318\", which is no URL"]);
+        .says(&["tracing.otlp_endpoint is \"collector:4318\", which is not a URL"]);
 }
 
 const TIER: &str = "[rate_limit.tiers.free.limits]\nrequests = { rate = \"10/min\", burst = 2 }\n";
@@ -340,28 +340,28 @@ concurrency = { rate = \"1/s\" }
 api_key = \"cookie:key\"
 ";
     check(&format!("{UPSTREAM}{wrong}")).refused_with(17).says(&[
-        "there is no tier \"fre\" for whoever names none",
+        "there is no tier \"fre\", which rate_limit.default names",
         "did you mean \"free\"?",
         "rate_limit.key has \"session\"",
         "rate_limit.unlisted_keys is \"deny\"",
         "a tier from \"header:x-plan\", and no trusted proxy",
         "rate_limit.tier has \"plan\"",
-        "a claim of a token, and nothing to verify it by",
+        "a claim of a token, and no key to verify the token",
         "rate_limit.headers has \"old\"",
         "expected 1 to 128",
         "free.limits.none has no rate",
-        "a rate that limits nothing",
-        "a burst that takes more than a year to be there again",
+        "a rate above the maximum",
+        "a burst that takes more than a year to refill",
         "burst is 0",
         "a rate like \"20/s\"",
-        "this one is that of the cap on requests in flight",
-        "\"a b\" is no name of a limit",
+        "this one belongs to the cap on requests in flight",
+        "\"a b\" is not a valid name of a limit",
         "identity.api_key is \"cookie:key\"",
     ]);
     check(&format!("{UPSTREAM}[rate_limit]\nenabled = true\n"))
         .refused_with(1)
         .says(&["there is no tier \"free\"", "write one: [rate_limit.tiers.free.limits]"]);
-    check(&format!("{UPSTREAM}[rate_limit]\nenabled = false\n{TIER}")).says(&["nobody is limited"]);
+    check(&format!("{UPSTREAM}[rate_limit]\nenabled = false\n{TIER}")).says(&["no limit is applied"]);
 }
 
 #[test]
@@ -375,13 +375,13 @@ fn limits_of_routes_are_checked_against_tiers() {
         ("concurrency = 0", "expected 1 to 1000000"),
         ("limits = [\"request\"]", "did you mean \"requests\"?"),
         ("limits = \"all\"", "\"none\", or an array of names of limits"),
-        ("deny = 404\ncost = 2", "limits on a route that asks no app"),
+        ("deny = 404\ncost = 2", "limits on a route that sends nothing to an upstream"),
     ] {
         check(&route(keys)).refused_with(1).says(&[said]);
     }
     check(&format!("{UPSTREAM}[rate_limit.tiers.free.limits]\na = {{ rate = \"1/s\", on = \"named\" }}\n"))
-        .says(&["limit \"a\" of tier \"free\" holds nowhere"]);
-    check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\ncost = 2\n")).says(&["do nothing"]);
+        .says(&["limit \"a\" of tier \"free\" has no effect"]);
+    check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\ncost = 2\n")).says(&["have no effect"]);
 }
 
 #[test]
@@ -406,8 +406,8 @@ fn problems_of_the_file_of_keys_are_shown_in_its_lines() {
     check(&config).refused_with(4).says(&[
         "there is no tier \"pro\"",
         "keys.toml:3:8",
-        "sha256 is no SHA-256",
-        "a key without sha256",
+        "sha256 is not a SHA-256 hash",
+        "the key has no sha256",
         "keys.name is 7",
         "pillion.toml names this file",
     ]);
@@ -426,7 +426,7 @@ fn representations_are_checked() {
     .refused_with(7)
     .says(&[
         "compression.min_size is 1073741824 bytes",
-        "its name in HTTP is \"br\"",
+        "its name in HTTP is \"br\": write that",
         "names \"gzip\" twice",
         "there is no coding \"deflat\"",
         "\"*/*\" is not a media type",
@@ -452,20 +452,20 @@ fn the_cache_is_checked() {
         "\"a b\" is not a field name",
         "did you mean \"enabled\"?",
         "did you mean \"header\"?",
-        "nothing to verify it by",
-        "\"cookie:\" is no source of a principal",
-        "identity.hash_key is short",
+        "no key to verify the token",
+        "\"cookie:\" is not a source of a principal",
+        "identity.hash_key is too short",
     ]);
     let route =
         |cache: &str| format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a/{{id}}\"\ncache = {{ {cache} }}\n");
     for (cache, said) in [
         ("tier = \"lng\"", "did you mean \"long\"?"),
-        ("tier = \"long\", ttl = \"1m\"", "tier and ttl both say how long"),
+        ("tier = \"long\", ttl = \"1m\"", "tier and ttl both set the lifetime"),
         ("scope = \"usr\"", "one of"),
         ("scope = \"off\", ttl = \"1m\"", "contradict each other"),
         ("override = \"lifetime\"", "override without a lifetime"),
-        ("ttl_by_status = { 304 = \"1m\" }", "is not a status that is stored"),
-        ("ttl_by_status = { x = \"1m\" }", "is not a status that is stored"),
+        ("ttl_by_status = { 304 = \"1m\" }", "is not a status that can be stored"),
+        ("ttl_by_status = { x = \"1m\" }", "is not a status that can be stored"),
         ("ttl = \"1m\", tags = [\"a:{x}\"]", "{x} is not in the path that is matched"),
         ("ttl = \"1m\", key_body = true", "methods have no content"),
     ] {
@@ -476,11 +476,11 @@ fn the_cache_is_checked() {
         .says(&["scope \"user\" without a principal"]);
     check(&format!("{UPSTREAM}[[routes]]\nmatch = \"GET /a\"\ndeny = 404\ncache = {{ ttl = \"1m\" }}\n"))
         .refused_with(1)
-        .says(&["cache on a route that asks no app"]);
+        .says(&["cache on a route that sends nothing to an upstream"]);
     for (rule, said) in [
-        ("tags = [\"a\"]", "a rule without on"),
+        ("tags = [\"a\"]", "the rule has no on"),
         ("on = \"POST /a\"", "a rule that invalidates nothing"),
-        ("on = \"GET /a\"\ntags = [\"a\"]", "GET changes nothing"),
+        ("on = \"GET /a\"\ntags = [\"a\"]", "GET is a safe method"),
         ("on = \"POST /a\"\npaths = [\"/x/{y}\"]", "{y} is not in the path"),
         ("on = \"POST /a\"\ntags = [\"a\"]\nsettle = \"2h\"", "longer than an hour"),
     ] {
@@ -523,7 +523,7 @@ fn n1_6_an_ignored_cookie_that_says_who_asks_is_an_error_or_a_warning() {
     // The default ignored cookies match no cookie that a pattern of `principal` matches.
     check(&format!("{UPSTREAM}[identity]\nprincipal = [\"cookie:*_auth\"]\n")).fine().lacks("warning");
     for (ignored, said) in [
-        ("*", "no cookie tells users apart"),
+        ("*", "no cookie identifies a user"),
         ("connect.sid", "covers session cookies of frameworks"),
         ("laravel_session", "covers session cookies of frameworks"),
         ("sess*", "covers session cookies of frameworks"),

@@ -223,7 +223,7 @@ fn the_page_renders_in_a_real_browser_and_its_numbers_move() {
     let rate: f64 = seen["rate"].as_str().unwrap_or_else(|| panic!("{seen}")).parse().unwrap();
     assert!(rate > 10.0, "{rate} requests/s: {seen}");
     let page = seen["page"].as_str().unwrap();
-    for part in ["/api/{id}", "free: ", "well, ", "configuration 1"] {
+    for part in ["/api/{id}", "free: ", "healthy, ", "configuration 1"] {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert_eq!(seen["focused"], "BUTTON", "columns are sorted by the keyboard too");

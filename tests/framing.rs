@@ -179,7 +179,7 @@ fn malformed_answers_of_the_app_are_502_and_truncated_ones_are_seen() {
         ("\0\0\0\0\r\n\r\n", "no HTTP"),
         (
             "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
-            "a 101 nobody asked for",
+            "a 101 response to a request without Upgrade",
         ),
         ("", "nothing at all"),
     ] {

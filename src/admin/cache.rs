@@ -59,7 +59,7 @@ pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Repor
             ("mode", other) => return Err(refused(format!("mode is {other:?}; expected hard or soft"))),
             ("everything", "" | "true") => invalidation_keys.push(key_hasher.everything()),
             ("everything", other) => {
-                return Err(refused(format!("everything is {other:?}; expected true, or nothing")));
+                return Err(refused(format!("everything is {other:?}; expected true, or no such parameter")));
             }
             ("url", value) => invalidation_keys.push(key_hasher.path(&url(value)?.1)),
             ("prefix", value) => {
@@ -80,13 +80,14 @@ pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Repor
             }
             (other, _) => {
                 return Err(refused(format!(
-                    "there is no purging by {other:?}; expected url, prefix, tag, principal, everything and mode"
+                    "unknown parameter {other:?}; expected url, prefix, tag, principal, everything \
+                    and mode"
                 )));
             }
         }
     }
     if invalidation_keys.is_empty() {
-        return Err(refused("nothing is named; give url, prefix, tag, principal or everything"));
+        return Err(refused("nothing to purge is named; give url, prefix, tag, principal or everything"));
     }
     let now = clock::now();
     cache.invalidation.stamp(&invalidation_keys, mode, now);
@@ -131,7 +132,8 @@ pub(super) fn stats(control: &Control) -> Value {
 /// Handles `GET /cache/lookup?url=`: lists stored responses that match a URL, without their content.
 pub(super) fn lookup(control: &Control, parameters: &[(String, String)]) -> Report {
     let given = parameters.iter().find(|(name, _)| name == "url");
-    let (_, given) = given.ok_or_else(|| refused("lookup takes url=; a path, or a URL with its host"))?;
+    let (_, given) =
+        given.ok_or_else(|| refused("the parameter url is missing; give a path, or a URL with its host"))?;
     let (host, path, query) = url(given)?;
     let cache = &control.shared_state.cache;
     let fits = |key: &[u8]| {

@@ -25,14 +25,14 @@ impl fmt::Debug for Collected {
 
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "How well a check is: 0 healthy, 1 degraded, 2 unhealthy";
+        let help = "State of a health check: 0 healthy, 1 degraded, 2 unhealthy";
         let mut family = encoder.encode_descriptor("health_status", help, None, MetricType::Gauge)?;
         for (check, state) in self.monitor.states() {
             family.encode_family(&[("check", check.as_str())])?.encode_gauge(&(state as i64))?;
         }
         let limit = self.live.get().and_then(|live| live.load().policy.health.memory_limit);
         if let Some(limit) = limit.and_then(|limit| i64::try_from(limit).ok()) {
-            let help = "What the process may take, as the memory check sees it";
+            let help = "Memory limit that the memory check uses, in bytes";
             encoder
                 .encode_descriptor("memory_limit_bytes", help, None, MetricType::Gauge)?
                 .encode_gauge(&limit)?;

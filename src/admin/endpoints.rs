@@ -78,10 +78,11 @@ const EXPOSITIONS: &[&str] =
     &["text/plain", "application/openmetrics-text", "application/vnd.google.protobuf"];
 
 const SHOWN: [Parameter; 2] = [
-    ("limit", "how many rows", Takes::Rows),
-    ("format", "text: a table in place of JSON", Takes::OneOf(&["json", "text"])),
+    ("limit", "maximum number of rows", Takes::Rows),
+    ("format", "text: a table instead of JSON", Takes::OneOf(&["json", "text"])),
 ];
-const SINGLE: &[Parameter] = &[("sort", "by what", Takes::OneOf(&["time", "duration"])), SHOWN[0], SHOWN[1]];
+const SINGLE: &[Parameter] =
+    &[("sort", "order of the rows", Takes::OneOf(&["time", "duration"])), SHOWN[0], SHOWN[1]];
 
 const fn endpoint(
     path: &'static str,
@@ -95,21 +96,35 @@ const fn endpoint(
 }
 
 pub(super) const ENDPOINTS: [Endpoint; 24] = [
-    endpoint("/live", Action::Live, Guard::Open, "Whether this process lives", &[], JSON),
+    endpoint(
+        "/live",
+        Action::Live,
+        Guard::Open,
+        "Liveness: responds as long as the process works",
+        &[],
+        JSON,
+    ),
     endpoint(
         "/ready",
         Action::Ready,
         Guard::Open,
-        "Whether it should be sent requests (503 while not)",
+        "Readiness: 200 if requests should be sent here, else 503",
         &[],
         JSON,
     ),
-    endpoint("/health", Action::Health, Guard::Open, "Every check, and what they come to", &[], JSON),
+    endpoint(
+        "/health",
+        Action::Health,
+        Guard::Open,
+        "State of all health checks, and the overall state",
+        &[],
+        JSON,
+    ),
     endpoint(
         "/health/{check}",
         Action::Check,
         Guard::Open,
-        "One check: upstream, memory, certificate, file_descriptors, disk, workers",
+        "State of one health check: upstream, memory, certificate, file_descriptors, disk, workers",
         &[],
         JSON,
     ),
@@ -117,7 +132,8 @@ pub(super) const ENDPOINTS: [Endpoint; 24] = [
         "/metrics",
         Action::Metrics,
         Guard::Open,
-        "Metrics, as Accept asks: Prometheus text, OpenMetrics, or protobuf with native histograms",
+        "Metrics, in the format that Accept asks for: Prometheus text, OpenMetrics, or protobuf \
+        with native histograms",
         &[],
         EXPOSITIONS,
     ),
@@ -125,44 +141,62 @@ pub(super) const ENDPOINTS: [Endpoint; 24] = [
         "/",
         Action::Root,
         Guard::Admin,
-        "The page for browsers, a list of paths for others",
+        "HTML page for browsers, a list of paths for other clients",
         &[],
         &["text/html", "text/plain"],
     ),
-    endpoint("/page.css", Action::File, Guard::Admin, "Of the page", &[], &["text/css"]),
-    endpoint("/page.js", Action::File, Guard::Admin, "Of the page", &[], &["text/javascript"]),
-    endpoint("/api", Action::File, Guard::Admin, "This description, to be tried", &[], &["text/html"]),
-    endpoint("/api.js", Action::File, Guard::Admin, "Of that page", &[], &["text/javascript"]),
-    endpoint("/openapi.json", Action::Describe, Guard::Admin, "This description", &[], JSON),
+    endpoint("/page.css", Action::File, Guard::Admin, "Part of the HTML page", &[], &["text/css"]),
+    endpoint("/page.js", Action::File, Guard::Admin, "Part of the HTML page", &[], &["text/javascript"]),
+    endpoint(
+        "/api",
+        Action::File,
+        Guard::Admin,
+        "HTML page to try the operations of this description",
+        &[],
+        &["text/html"],
+    ),
+    endpoint("/api.js", Action::File, Guard::Admin, "Part of the page /api", &[], &["text/javascript"]),
+    endpoint("/openapi.json", Action::Describe, Guard::Admin, "This OpenAPI description", &[], JSON),
     endpoint(
         "/events",
         Action::Events,
         Guard::Operator,
-        "What the page shows, every two seconds, as server-sent events",
+        "Current figures every two seconds, as server-sent events",
         &[],
         &["text/event-stream"],
     ),
-    endpoint("/cache/stats", Action::CacheStats, Guard::Operator, "What the cache holds and did", &[], JSON),
+    endpoint(
+        "/cache/stats",
+        Action::CacheStats,
+        Guard::Operator,
+        "Contents and operations of the cache",
+        &[],
+        JSON,
+    ),
     endpoint(
         "/cache/lookup",
         Action::CacheLookup,
         Guard::Operator,
-        "What is stored under a URL: variants, age, lifetime, tags, size, hits; never content",
-        &[("url", "a path or URL", Takes::Required)],
+        "Stored responses of a URL: variants, age, lifetime, tags, size, hits; never content",
+        &[("url", "path or URL", Takes::Required)],
         JSON,
     ),
     endpoint(
         "/cache/purge",
         Action::CachePurge,
         Guard::Order,
-        "Takes answers out of the cache; at least one of the first five",
+        "Purges cached responses; requires at least one of url, prefix, tag, principal, everything",
         &[
-            ("url", "a path or URL: every query, variant and user", Takes::Texts),
-            ("prefix", "a path and all below it", Takes::Texts),
-            ("tag", "everything with this tag", Takes::Texts),
-            ("principal", "SOURCE=VALUE as in identity.principal", Takes::Texts),
-            ("everything", "all there is", Takes::OneOf(&["true"])),
-            ("mode", "whether nothing is left, or something stale", Takes::OneOf(&["hard", "soft"])),
+            ("url", "path or URL: purges every query, variant and user of it", Takes::Texts),
+            ("prefix", "path: purges it and every path below it", Takes::Texts),
+            ("tag", "purges every response with this tag", Takes::Texts),
+            (
+                "principal",
+                "SOURCE=VALUE as in identity.principal: purges the responses of this user",
+                Takes::Texts,
+            ),
+            ("everything", "purges every stored response", Takes::OneOf(&["true"])),
+            ("mode", "hard removes the responses, soft marks them stale", Takes::OneOf(&["hard", "soft"])),
         ],
         JSON,
     ),
@@ -170,20 +204,16 @@ pub(super) const ENDPOINTS: [Endpoint; 24] = [
         "/limits/status",
         Action::LimitsStatus,
         Guard::Operator,
-        "Where a key stands with every limit",
-        &[(
-            "key",
-            "a name of the file of keys, a hash as /limits/top shows it, or an address",
-            Takes::Required,
-        )],
+        "State of one key with every limit",
+        &[("key", "name in the file of keys, hash as /limits/top shows it, or IP address", Takes::Required)],
         JSON,
     ),
     endpoint(
         "/limits/top",
         Action::LimitsTop,
         Guard::Operator,
-        "The keys that are limited most, by name or hash",
-        &[("n", "how many keys", Takes::Rows)],
+        "Keys that are limited most often, by name or hash",
+        &[("n", "maximum number of keys", Takes::Rows)],
         JSON,
     ),
     endpoint(
@@ -192,8 +222,8 @@ pub(super) const ENDPOINTS: [Endpoint; 24] = [
         Guard::Operator,
         "Count, rate, percentiles, errors, hits and bytes of every route over 1m, 5m and 1h",
         &[
-            ("sort", "by what", Takes::OneOf(&SORTS)),
-            ("window", "of which time", Takes::OneOf(&WINDOWS)),
+            ("sort", "order of the rows", Takes::OneOf(&SORTS)),
+            ("window", "time window of the figures", Takes::OneOf(&WINDOWS)),
             SHOWN[0],
             SHOWN[1],
         ],
@@ -203,7 +233,7 @@ pub(super) const ENDPOINTS: [Endpoint; 24] = [
         "/performance/slow",
         Action::Performance,
         Guard::Operator,
-        "The last requests over log.slow, one by one",
+        "Most recent requests that took longer than log.slow",
         SINGLE,
         REPORT,
     ),
@@ -211,7 +241,7 @@ pub(super) const ENDPOINTS: [Endpoint; 24] = [
         "/performance/errors",
         Action::Performance,
         Guard::Operator,
-        "The last requests that failed, one by one",
+        "Most recent failed requests",
         SINGLE,
         REPORT,
     ),
@@ -219,7 +249,7 @@ pub(super) const ENDPOINTS: [Endpoint; 24] = [
         "/performance/system",
         Action::Performance,
         Guard::Operator,
-        "Memory, CPU, connections, warnings",
+        "Memory, CPU, connections and warnings of the process",
         &[SHOWN[1]],
         REPORT,
     ),
@@ -227,7 +257,7 @@ pub(super) const ENDPOINTS: [Endpoint; 24] = [
         "/reload",
         Action::Reload,
         Guard::Order,
-        "Reads the configuration again (422 where it is wrong)",
+        "Reloads the configuration (422 if it is invalid)",
         &[],
         JSON,
     ),
@@ -235,11 +265,11 @@ pub(super) const ENDPOINTS: [Endpoint; 24] = [
         "/drain",
         Action::Drain,
         Guard::Order,
-        "Says that the process will be stopped: /ready is 503 from now on",
+        "Prepares the process for its stop: /ready responds with 503 from now on",
         &[],
         JSON,
     ),
-    endpoint("/quit", Action::Quit, Guard::Order, "Stops the process as SIGTERM does", &[], JSON),
+    endpoint("/quit", Action::Quit, Guard::Order, "Stops the process, as SIGTERM does", &[], JSON),
 ];
 
 impl Endpoint {
@@ -259,10 +289,10 @@ impl Endpoint {
             let Some((_, _, takes)) = self.parameters.iter().find(|(known, _, _)| known == name) else {
                 let known: Vec<&str> = self.parameters.iter().map(|(name, _, _)| *name).collect();
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                return Err(format!("there is no parameter {name:?} here; expected {known}"));
+                return Err(format!("unknown parameter {name:?}; expected {known}"));
             };
             if !matches!(takes, Takes::Texts) && parameters[..at].iter().any(|(before, _)| before == name) {
-                return Err(format!("{name} is there twice; give it once"));
+                return Err(format!("the parameter {name} is given twice; give it once"));
             }
         }
         Ok(())
@@ -314,14 +344,14 @@ pub(super) fn describe(version: &str) -> Value {
             parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "enum": checks } }));
         }
         let problem = json!({
-            "description": "a problem (RFC 9457)",
+            "description": "problem document (RFC 9457)",
             "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
         });
         let shape = shape(endpoint);
         let media: Map<String, Value> =
             endpoint.media.iter().map(|media| ((*media).to_owned(), content(media, shape))).collect();
         let mut responses = json!({
-            success(endpoint.action): { "description": "as asked", "content": media },
+            success(endpoint.action): { "description": "the requested document", "content": media },
             "default": problem,
         });
         for (status, description, document) in refusals(endpoint) {
@@ -345,10 +375,10 @@ pub(super) fn describe(version: &str) -> Value {
     }
     json!({
         "openapi": "3.1.0",
-        "info": { "title": "Pillion's admin listener", "version": version, "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" } },
+        "info": { "title": "Admin listener of Pillion", "version": version, "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" } },
         "paths": paths,
         "components": {
-            "securitySchemes": { "admin_token": { "type": "http", "scheme": "bearer", "description": "server.admin_token, where there is one" } },
+            "securitySchemes": { "admin_token": { "type": "http", "scheme": "bearer", "description": "server.admin_token, if one is set" } },
             "schemas": {
                 "Problem": schemas::PROBLEM.schema(),
             },
@@ -401,20 +431,24 @@ fn content(media: &str, shape: &Shape) -> Value {
 /// success.
 fn refusals(endpoint: &Endpoint) -> Vec<(&'static str, &'static str, bool)> {
     let mut refusals = match endpoint.action {
-        Action::Ready => vec![("503", "it should not be sent requests, and why", true)],
-        Action::Health => vec![("503", "a check that health.ready_requires names is unhealthy", true)],
-        Action::Check => vec![("503", "unhealthy, and why", true), ("404", "there is no such check", false)],
-        Action::Events => vec![("503", "too many watch already", false)],
-        Action::Reload => vec![("422", "the file is wrong; the one before stays in force", false)],
-        Action::CachePurge => vec![("413", "a form that is too long", false)],
-        Action::LimitsStatus => vec![("404", "nobody is known by that", false)],
+        Action::Ready => vec![("503", "requests should not be sent here; detail says why", true)],
+        Action::Health => vec![("503", "a check named in health.ready_requires is unhealthy", true)],
+        Action::Check => {
+            vec![("503", "the check is unhealthy; detail says why", true), ("404", "unknown check", false)]
+        }
+        Action::Events => vec![("503", "the maximum number of event streams is open", false)],
+        Action::Reload => {
+            vec![("422", "the configuration file is invalid; the current configuration stays", false)]
+        }
+        Action::CachePurge => vec![("413", "the form is too long", false)],
+        Action::LimitsStatus => vec![("404", "no key has this name, hash or address", false)],
         _ => Vec::new(),
     };
     if !endpoint.parameters.is_empty() || endpoint.guard == Guard::Order {
-        refusals.push(("400", "there is no such parameter, or it takes another value", false));
+        refusals.push(("400", "unknown parameter, or invalid value", false));
     }
     if matches!(endpoint.guard, Guard::Operator | Guard::Order) {
-        refusals.push(("401", "without the admin token, where there is one", false));
+        refusals.push(("401", "the admin token is missing or wrong", false));
     }
     refusals
 }

@@ -74,14 +74,14 @@ impl Handler {
         }
         let (parts, body) = inbound.request.into_parts();
         if parts.headers.contains_key(header::ORIGIN) {
-            return problem(StatusCode::FORBIDDEN, "requests of web pages are refused here");
+            return problem(StatusCode::FORBIDDEN, "requests from web pages are rejected here");
         }
         // Browsers send this header for pages of other sites even without `Origin`. An unknown value is refused too,
         // since it may be a new word for a page of another site.
         let is_ours =
             |site: &HeaderValue| OUR_SITES.iter().any(|ours| site.as_bytes().eq_ignore_ascii_case(ours));
         if !parts.headers.get_all(SEC_FETCH_SITE).iter().all(is_ours) {
-            return problem(StatusCode::FORBIDDEN, "requests from pages of other sites are refused here");
+            return problem(StatusCode::FORBIDDEN, "requests from pages of other sites are rejected here");
         }
         let found = endpoints::find(parts.uri.path());
         let found =
@@ -91,7 +91,8 @@ impl Handler {
         };
         let method = endpoint.method();
         if parts.method != method && !(method == Method::GET && parts.method == Method::HEAD) {
-            let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this takes {method}"));
+            let mut response =
+                problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this path allows only {method}"));
             response.headers_mut().insert(
                 header::ALLOW,
                 HeaderValue::from_static(if method == Method::GET { "GET, HEAD" } else { "POST" }),
@@ -99,8 +100,8 @@ impl Handler {
             return response;
         }
         if !self.is_meant(&parts, endpoint.guard) {
-            let detail = "without the admin token this answers to localhost, to addresses and to the names in \
-                          server.admin_hosts";
+            let detail = "without the admin token the Host must be localhost, an address or a name \
+                in server.admin_hosts";
             return problem(StatusCode::FORBIDDEN, detail);
         }
         if matches!(endpoint.guard, Guard::Operator | Guard::Order)
@@ -120,13 +121,13 @@ impl Handler {
         let known = match self.access {
             // The path is correct, but this listener does not serve it.
             Access::Probes if endpoints::find(path).is_some() => {
-                return format!("{path} is on the admin listener only");
+                return format!("{path} is served on the admin listener only");
             }
             _ => elsewhere::ours(path),
         };
         match known {
-            Some(ours) => format!("{path} is {ours} here; GET / of the admin listener lists all paths"),
-            None => format!("{path} is no path of this listener; GET / lists those of the admin one"),
+            Some(ours) => format!("{path} is {ours} here; GET / on the admin listener lists all paths"),
+            None => format!("this listener has no path {path}; GET / on the admin listener lists all paths"),
         }
     }
 
@@ -148,9 +149,8 @@ impl Handler {
             Action::Root if !wants_page(&parts.headers) => {
                 respond(StatusCode::OK, "text/plain; charset=utf-8", endpoints::list())
             }
-            Action::Root | Action::File => {
-                page::file(parts.uri.path()).unwrap_or_else(|| problem(StatusCode::NOT_FOUND, "nothing here"))
-            }
+            Action::Root | Action::File => page::file(parts.uri.path())
+                .unwrap_or_else(|| problem(StatusCode::NOT_FOUND, "not found here")),
             Action::Describe => {
                 document(StatusCode::OK, &endpoints::describe(control.shared_state.metrics.version()))
             }
@@ -161,7 +161,10 @@ impl Handler {
                 let wanted = BufferGoal { min: MAX_FORM + 1, max: MAX_FORM + 1, end: false };
                 let form = BufferedPrefix::waited_for(body, wanted).await.content();
                 let Some(form) = form.filter(|form| form.len() <= MAX_FORM) else {
-                    return problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("at most {MAX_FORM} bytes"));
+                    return problem(
+                        StatusCode::PAYLOAD_TOO_LARGE,
+                        &format!("the form may have at most {MAX_FORM} bytes"),
+                    );
                 };
                 parameters.extend(query::parameters(&String::from_utf8_lossy(&form)));
                 if let Err(detail) = endpoint.check(&parameters) {
@@ -200,7 +203,8 @@ impl Handler {
 
     fn events(&self) -> Response<Body> {
         let Some(body) = events::stream(&self.control) else {
-            let detail = format!("{} watch already", events::MAX_WATCHERS);
+            let detail =
+                format!("{} event streams are open already, which is the maximum", events::MAX_WATCHERS);
             return problem(StatusCode::SERVICE_UNAVAILABLE, &detail);
         };
         let mut response = respond(StatusCode::OK, "text/event-stream", "");
@@ -279,7 +283,7 @@ impl Handler {
                 let known = Check::ALL.map(Check::as_str).join(", ");
                 let detail = match elsewhere::ours(&format!("/health/{name}")) {
                     Some(ours) => format!("/health/{name} is {ours} here; checks are {known}"),
-                    None => format!("there is no check {name:?}; expected one of {known}"),
+                    None => format!("unknown check {name:?}; expected one of {known}"),
                 };
                 problem(StatusCode::NOT_FOUND, &detail)
             }
@@ -306,7 +310,7 @@ impl Handler {
         if same(given, token.expose().as_bytes()) {
             return Ok(());
         }
-        let mut response = problem(StatusCode::UNAUTHORIZED, "this takes the admin token as a bearer token");
+        let mut response = problem(StatusCode::UNAUTHORIZED, "the admin token is required as a bearer token");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         Err(Box::new(response))
     }

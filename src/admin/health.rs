@@ -161,9 +161,11 @@ fn disk(snapshot: &Snapshot) -> Finding {
     let disks = disk::read();
     let state = |disk: &Disk| by_share(disk.used, disk.total, degraded_at);
     let Some(status) = disks.iter().map(state).max() else {
-        return Finding { status: State::Healthy, detail: "no log goes into a file".to_owned() };
+        return Finding { status: State::Healthy, detail: "no log is written to a file".to_owned() };
     };
-    let told = |Disk { name, used, total }: &Disk| format!("{used} of {total} bytes taken where {name} goes");
+    let told = |Disk { name, used, total }: &Disk| {
+        format!("{used} of {total} bytes used on the disk that {name} goes to")
+    };
     let detail = disks.iter().map(told).collect::<Vec<_>>().join("; ");
     Finding { status, detail }
 }
@@ -172,10 +174,10 @@ fn workers(shared_state: &SharedState) -> Finding {
     let ages = shared_state.heartbeats.ages(clock::now());
     let stuck = ages.iter().enumerate().max_by_key(|(_, age)| **age);
     let Some((worker, age)) = stuck.filter(|(_, age)| **age >= WORKER_DEGRADED) else {
-        return Finding { status: State::Healthy, detail: format!("{} workers move", ages.len()) };
+        return Finding { status: State::Healthy, detail: format!("{} workers respond", ages.len()) };
     };
     let status = if *age >= WORKER_UNHEALTHY { State::Unhealthy } else { State::Degraded };
-    Finding { status, detail: format!("worker {worker} has not moved for {} s", age.as_secs()) }
+    Finding { status, detail: format!("worker {worker} has not responded for {} s", age.as_secs()) }
 }
 
 /// Lists how long ago each worker gave its last heartbeat.

@@ -38,7 +38,8 @@ pub(super) fn status(control: &Control, parameters: &[(String, String)]) -> Repo
     let policy = &snapshot.policy.limits;
     let Some((_, given)) = parameters.iter().find(|(name, _)| name == "key") else {
         return Err(refused(
-            "give key=: a name of the file of keys, a hash as /limits/top shows it, or an address",
+            "the parameter key is missing; give a name in the file of keys, a hash as /limits/top \
+            shows it, or an IP address",
         ));
     };
     let by_name = policy.listed.values().find(|key| key.name.as_deref() == Some(given));
@@ -50,7 +51,7 @@ pub(super) fn status(control: &Control, parameters: &[(String, String)]) -> Repo
     let Some(hash) = by_name.map(|key| key.partition).or(by_address).or(by_hash) else {
         return Err((
             StatusCode::NOT_FOUND,
-            format!("{given:?} is no name of the file of keys, no hash and no address"),
+            format!("{given:?} is neither a name in the file of keys, nor a hash, nor an IP address"),
         ));
     };
     let limiter = &control.shared_state.limiter;

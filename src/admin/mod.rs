@@ -44,7 +44,7 @@ const IDLE: Duration = Duration::from_secs(20);
 pub(crate) async fn serve(listener: TcpListener, control: Control, access: Access) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "the admin listener cannot accept"),
+        Err(error) => return tracing::error!(%error, "the admin listener cannot accept connections"),
     };
     let lifecycle = Rc::new(Lifecycle::default());
     let mut open: VecDeque<Open> = VecDeque::new();
@@ -63,7 +63,7 @@ pub(crate) async fn serve(listener: TcpListener, control: Control, access: Acces
                 tokio::task::yield_now().await;
             }
             Err(error) => {
-                tracing::warn!(%error, "accept on the admin listener failed");
+                tracing::warn!(%error, "the admin listener failed to accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

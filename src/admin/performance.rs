@@ -55,7 +55,7 @@ pub(super) fn report(control: &Control, path: &str, parameters: Parameters<'_>) 
         "/performance/slow" => single(control.shared_state.performance.slow(), parameters),
         "/performance/errors" => single(control.shared_state.performance.failed(), parameters),
         "/performance/system" => Ok(system(control)),
-        _ => Err((StatusCode::NOT_FOUND, format!("there is no report {path}"))),
+        _ => Err((StatusCode::NOT_FOUND, format!("unknown report {path}"))),
     }
 }
 
@@ -215,7 +215,7 @@ pub(super) fn as_text(report: &Value) -> String {
         let lines = report.as_object().into_iter().flatten();
         return lines.map(|(name, value)| table_lines(name, value)).collect();
     };
-    let Some(first) = rows.first() else { return "nothing yet\n".to_owned() };
+    let Some(first) = rows.first() else { return "no requests yet\n".to_owned() };
     let names: Vec<&String> = first.keys().collect();
     let mut table: Vec<Vec<String>> = vec![names.iter().map(|name| (*name).clone()).collect()];
     table

@@ -51,7 +51,7 @@ pub(crate) async fn run(
                     tracing::warn!(
                         check = change.check.as_str(),
                         why,
-                        "health.webhook was not told of a change"
+                        "health webhook failed; state change not delivered"
                     );
                     break;
                 }

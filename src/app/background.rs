@@ -37,13 +37,13 @@ pub(super) async fn look(
             let recovered = change.to.status == State::Healthy;
             shared_state.performance.warn(Warning { at: change.at, text, recovered });
             if change.to.status > change.from {
-                tracing::warn!(check, from, to, detail, "a check changed its state");
+                tracing::warn!(check, from, to, detail, "a health check changed its state");
             } else {
-                tracing::info!(check, from, to, detail, "a check changed its state");
+                tracing::info!(check, from, to, detail, "a health check changed its state");
             }
             if live.load().policy.health.webhook.is_some() && changes.try_send(change).is_err() {
                 shared_state.metrics.webhook("dropped");
-                tracing::warn!(check, "health.webhook is not told of it: too many changes wait already");
+                tracing::warn!(check, "health webhook queue is full; state change not delivered");
             }
         }
     }

@@ -28,7 +28,7 @@ impl Drain {
     /// Makes `/ready` respond 503 from now on, and every response announce that its connection closes.
     pub(super) fn announce(&mut self) {
         if self.announced.is_none() {
-            tracing::info!("draining: not ready any more");
+            tracing::info!("draining started: /ready now responds with 503");
             self.announced = Some(clock::now());
             self.leaving.store(true, Ordering::Relaxed);
             self.workers.advance(Phase::Announcing);
@@ -57,7 +57,7 @@ impl Drain {
             }
             match workers.connections() {
                 0 => tracing::info!("stopped"),
-                left => tracing::warn!(left, "stopped with connections open: drain_timeout passed"),
+                left => tracing::warn!(left, "stopped with connections still open: drain_timeout has passed"),
             }
         };
         let refused = async {
@@ -70,7 +70,7 @@ impl Drain {
         let in_order = tokio::select! {
             () = orderly => true,
             () = second => {
-                tracing::warn!("stopped at once by a second signal");
+                tracing::warn!("a second signal stopped the process at once");
                 false
             }
             never = refused => never,

@@ -27,7 +27,8 @@ impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let cache = &self.0;
         let counters = &cache.counters;
-        let help = "What the cache did, by route: lookups, stores, validations, stale answers";
+        let help = "Cache operations, by operation, result and route: lookups, stores, \
+            revalidations, stale responses";
         let mut family = encoder.encode_descriptor("cache_operations", help, None, MetricType::Counter)?;
         for (route, counts) in self.routes() {
             for event in Event::ALL {
@@ -41,7 +42,7 @@ impl Collector for Collected {
                 }
             }
         }
-        let help = "Invalidations, by rule or cause";
+        let help = "Invalidations of stored responses, by rule or cause";
         let mut family = encoder.encode_descriptor("cache_invalidations", help, None, MetricType::Counter)?;
         let invalidations: Vec<(String, u64)> = {
             let map = counters.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +54,7 @@ impl Collector for Collected {
             let labels = [("rule", rule.as_str())];
             family.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], u64, u64>(&count, None)?;
         }
-        let help = "How old answers from the cache were";
+        let help = "Age of responses served from the cache, in seconds";
         let ages: Vec<(f64, u64)> = AGES
             .iter()
             .map(Duration::as_secs_f64)
@@ -70,12 +71,24 @@ impl Collector for Collected {
             None,
         )?;
         let plain = [
-            ("cache_evictions", "Keys given up for want of space", cache.store.evictions.get() as f64),
-            ("cache_background_fetches", "Fetches nobody waited for", counters.background.get() as f64),
-            ("cache_tripwire_comparisons", "Answers compared between users", counters.compared.get() as f64),
+            (
+                "cache_evictions",
+                "Cache keys evicted because the cache was full",
+                cache.store.evictions.get() as f64,
+            ),
+            (
+                "cache_background_fetches",
+                "Background fetches, which no client waited for",
+                counters.background.get() as f64,
+            ),
+            (
+                "cache_tripwire_comparisons",
+                "Responses compared between users by the tripwire",
+                counters.compared.get() as f64,
+            ),
             (
                 "cache_tripwire_stops",
-                "Routes no longer cached because users differ",
+                "Routes that the tripwire stopped caching because users got different responses",
                 counters.tripped.get() as f64,
             ),
         ];
@@ -84,10 +97,18 @@ impl Collector for Collected {
             family.encode_counter::<[(&str, &str); 0], f64, f64>(&value, None)?;
         }
         let gauges = [
-            ("cache_bytes", "What the cache holds, with what is coming and going", cache.store.budget.get()),
-            ("cache_max_bytes", "What it may hold", cache.store.budget.max()),
+            (
+                "cache_bytes",
+                "Memory of stored responses in bytes, with those being received or sent",
+                cache.store.budget.get(),
+            ),
+            ("cache_max_bytes", "Configured cache size limit in bytes", cache.store.budget.max()),
             ("cache_keys", "Keys stored", cache.store.len()),
-            ("cache_fetches_in_progress", "Fetches that others can wait for", cache.fetches.len()),
+            (
+                "cache_fetches_in_progress",
+                "Fetches in progress that other requests can wait for",
+                cache.fetches.len(),
+            ),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

@@ -10,7 +10,7 @@ use crate::config::{self, Source};
 /// Reads and compiles a configuration file, and prints every problem in it.
 pub(super) fn run(file: Option<PathBuf>) -> u8 {
     let Some(file) = file.or_else(default_file) else {
-        return fail(FAILED, &"no configuration: name a FILE");
+        return fail(FAILED, &"no configuration: give a FILE");
     };
     let source = Source { file: Some(file.clone()), ..Source::default() };
     match config::load(&source, &app::environment()) {

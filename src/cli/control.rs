@@ -22,13 +22,13 @@ const MAX_RESPONSE: u64 = 64 * 1024;
 /// How to reach the running process.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Admin {
-    /// Its admin address [default: that of the configuration]
+    /// Address of its admin listener [default: server.admin of the configuration]
     #[arg(short, long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
-    /// The configuration file it runs with
+    /// Configuration file of the running Pillion
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Its admin token [default: that of the configuration]
+    /// Its admin token [default: server.admin_token of the configuration]
     #[arg(short, long, value_name = "TOKEN", env = "PILLION_ADMIN_TOKEN", hide_env_values = true)]
     token: Option<Secret<String>>,
 }
@@ -48,9 +48,9 @@ impl Admin {
             return Ok((SocketAddr::from(([127, 0, 0, 1], 9900)), self.token.clone()));
         };
         let place = config::admin_place(&file, &app::environment())
-            .map_err(|error| format!("{error}\n(--admin ADDR does without the file)"))?;
+            .map_err(|error| format!("{error}\n(with --admin ADDR no file is needed)"))?;
         let admin = self.admin.or(place.address).or(place.probes.filter(|_| reads));
-        let admin = admin.ok_or("the configuration turns the admin listener off")?;
+        let admin = admin.ok_or("the configuration turns the admin listener off (server.admin)")?;
         let ip = if admin.ip().is_unspecified() { [127, 0, 0, 1].into() } else { admin.ip() };
         Ok((SocketAddr::new(ip, admin.port()), self.token.clone().or(place.token)))
     }
@@ -74,22 +74,22 @@ impl Admin {
 #[derive(Clone, Debug, Args)]
 #[group(id = "names", required = true, multiple = true, args = ["url", "prefix", "tag", "principal", "everything"])]
 pub(super) struct Purge {
-    /// A path or URL: everything stored for that path, whatever its query, variant and user
+    /// Path or URL: purge every query, variant and user of it
     #[arg(long, value_name = "URL")]
     url: Vec<String>,
-    /// A path and all below it
+    /// Path: purge it and every path below it
     #[arg(long, value_name = "PATH")]
     prefix: Vec<String>,
-    /// Everything with this tag
+    /// Purge every response with this tag
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
-    /// Everything of one user: SOURCE=VALUE as in identity.principal; "-" reads it from standard input
+    /// Purge every response of one user: SOURCE=VALUE as in identity.principal; "-" reads it from standard input
     #[arg(long, value_name = "SOURCE=VALUE")]
     principal: Vec<String>,
-    /// All there is
+    /// Purge every stored response
     #[arg(long)]
     everything: bool,
-    /// Stale from now on, in place of gone
+    /// Mark responses as stale instead of removing them
     #[arg(long)]
     soft: bool,
     #[command(flatten)]
@@ -154,7 +154,7 @@ fn show(path: &str, form: &str, admin: Admin) -> u8 {
         }
         Ok((false, text)) if text.contains("admin token") => fail(
             FAILED,
-            &format!("{}; if the file has a new one, give the old with --token", text.trim_end()),
+            &format!("{}; if the token in the file is new, give the old one with --token", text.trim_end()),
         ),
         Ok((false, text)) => fail(FAILED, &text.trim_end()),
         Err(why) => fail(FAILED, &why),
@@ -205,7 +205,7 @@ fn exchange(
     };
     let response =
         exchange().map_err(|error| format!("cannot reach the admin listener at {address}: {error}"))?;
-    let (head, body) = response.split_once("\r\n\r\n").ok_or("the admin listener did not answer in HTTP")?;
+    let (head, body) = response.split_once("\r\n\r\n").ok_or("the admin listener did not respond in HTTP")?;
     let status = head.split(' ').nth(1).unwrap_or("").to_owned();
     Ok((status.starts_with('2'), status, body.to_owned()))
 }

@@ -20,17 +20,17 @@ use crate::layer::explain::explanation::{AskedAs, Explanation, StoredView, Whose
 /// A request, as curl takes it.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Options {
-    /// Its method
+    /// Method of the request
     method: Method,
-    /// Its URL, or its path
+    /// URL or path of the request
     url: Uri,
-    /// A field of it: "Name: value"
+    /// Field of the request: "Name: value"
     #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = field)]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// The address it comes from
+    /// Client address of the request
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     client: IpAddr,
-    /// Ask a running Pillion too: what is stored for it, where its caller stands
+    /// Ask a running Pillion too: show stored responses and the state of the caller's limits
     #[arg(long)]
     live: bool,
     #[command(flatten)]
@@ -91,7 +91,8 @@ fn live(options: &Options, explanation: &Explanation, text: &mut String) -> u8 {
         Some(AskedAs::Unknown) => say(
             text,
             "stands",
-            "not known: without identity.hash_key each process has its own hash of this caller; /limits/top has all",
+            "unknown: without identity.hash_key each process hashes this caller differently; \
+            /limits/top lists all",
         ),
         None => {}
     }
@@ -127,7 +128,7 @@ fn stored(found: &Value, key: &StoredView, text: &mut String) {
         say(text, "stored", &serde_json::to_string_pretty(entry).unwrap_or_default());
     }
     let others = others.len();
-    let rest = format!("{others} more under this URL, of others or by another key");
+    let rest = format!("{others} more under this URL, of other users or by another cache key");
     match (&key.whose, fitting.is_empty(), others) {
         (Whose::Unknown, _, 1..) => say(
             text,
@@ -161,7 +162,7 @@ fn stands(found: &Value, explanation: &Explanation, text: &mut String) {
         [] if explanation.concurrency => {
             "its quotas would allow it now; how many are in flight is not known".to_owned()
         }
-        [] if explanation.limits.is_empty() => "no quota holds for it".to_owned(),
+        [] if explanation.limits.is_empty() => "no quota applies to it".to_owned(),
         [] => "it would be allowed now".to_owned(),
         _ if spent.iter().all(|(_, shadow)| *shadow) => {
             format!("it would be limited now by {names}, were it not for shadow mode")

@@ -15,13 +15,13 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// The checks to ask for.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Options {
-    /// One check (upstream, memory, ...) in place of all
+    /// Show only this check (upstream, memory, ...)
     #[arg(value_name = "CHECK", conflicts_with_all = ["live", "ready"])]
     check: Option<String>,
-    /// Whether the process answers at all
+    /// Ask only whether the process responds (liveness)
     #[arg(long, conflicts_with = "ready")]
     live: bool,
-    /// Whether it takes requests
+    /// Ask only whether it should get requests (readiness)
     #[arg(long)]
     ready: bool,
     #[command(flatten)]

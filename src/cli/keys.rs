@@ -21,10 +21,10 @@ const MAX_KEY_LENGTH: u64 = 64 * 1024;
 /// The location of the key file.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Place {
-    /// The file of keys [default: rate_limit.keys of the configuration, else keys.toml here]
+    /// File of keys [default: rate_limit.keys of the configuration, else ./keys.toml]
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The configuration file that names it
+    /// Configuration file that names the file of keys
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -59,23 +59,23 @@ impl Place {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Keys {
-    /// Make a key, write its hash into the file, and print it: this once
+    /// Make a key, add its hash to the file, and print the key; it is shown only once
     Add {
-        /// The tier it belongs to
+        /// Tier of the key
         #[arg(short, long)]
         tier: String,
-        /// Whose it is, for people; as it is shown to operators
+        /// Name of the key, shown to operators
         #[arg(short, long)]
         name: Option<String>,
         #[command(flatten)]
         place: Place,
     },
-    /// Show the keys of the file: tier, name, the begin of the hash
+    /// List the keys of the file: beginning of the hash, tier, name
     List {
         #[command(flatten)]
         place: Place,
     },
-    /// Print the SHA-256 of a key that is read from standard input
+    /// Print the SHA-256 of a key read from standard input
     Hash,
 }
 
@@ -110,7 +110,8 @@ fn add(place: &Place, tier: &str, name: Option<&str>) -> Result<(), String> {
         std::io::ErrorKind::AlreadyExists => {
             let beside = file.with_extension("new");
             format!(
-                "{} is there: another one is adding a key, or broke off; remove it then",
+                "{} exists: another process is adding a key, or was interrupted; remove the file if \
+                none is running",
                 beside.display()
             )
         }
@@ -120,7 +121,7 @@ fn add(place: &Place, tier: &str, name: Option<&str>) -> Result<(), String> {
     let known = config::keys(file, &before, &app::environment())
         .map_err(|problems| format!("{}\n{problems}", file.display()))?;
     if name.is_some_and(|name| name.trim().is_empty()) {
-        return Err("a name that is none; leave --name out".to_owned());
+        return Err("an empty name; leave --name out".to_owned());
     }
     if let Some(name) = name
         && known.iter().any(|key| key.name.as_deref() == Some(name))
@@ -129,7 +130,7 @@ fn add(place: &Place, tier: &str, name: Option<&str>) -> Result<(), String> {
     }
     let mut random = [0u8; KEY_BYTES];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
-        .map_err(|_| "the system has no randomness to make a key of")?;
+        .map_err(|_| "the system's random number generator failed; no key was made")?;
     let key = format!("pk_{}", hex(&random));
     let digest = hex(&crate::identity::credential::sha256(key.as_bytes()));
     let gap = if before.is_empty() || before.ends_with("\n\n") { "" } else { "\n" };
@@ -137,14 +138,14 @@ fn add(place: &Place, tier: &str, name: Option<&str>) -> Result<(), String> {
     let entry = format!("{gap}[[keys]]\nsha256 = \"{digest}\"\ntier = {}\n{name}", text(tier));
     let after = format!("{before}{entry}");
     if let Err(problems) = config::keys(file, &after, &app::environment()) {
-        return Err(format!("the file would not be one of keys any more:\n{problems}"));
+        return Err(format!("the file of keys would become invalid; nothing was written:\n{problems}"));
     }
     // The key is shown before its hash is listed: a key that could not be printed must not be in the file.
     show(&key)?;
     replacement
         .finish(&after)
-        .map_err(|error| format!("{}: {error}; the key shown is none", file.display()))?;
-    complain(&format_args!("its hash is in {}; the key itself is nowhere but here", file.display()));
+        .map_err(|error| format!("{}: {error}; the key shown is not valid", file.display()))?;
+    complain(&format_args!("hash written to {}; this key is shown only once", file.display()));
     Ok(())
 }
 

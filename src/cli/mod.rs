@@ -29,36 +29,36 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Put Pillion in front of an app
+    /// Run Pillion in front of an app
     Run(Where),
-    /// Read a configuration file and show every problem in it (exit 2 if there are any)
+    /// Check a configuration file and show every problem in it (exit 2 if there are any)
     Check {
-        /// The file [default: pillion.toml here, else /etc/pillion/pillion.toml]
+        /// Configuration file [default: ./pillion.toml, else /etc/pillion/pillion.toml]
         file: Option<PathBuf>,
     },
     /// Start a small sample app with Pillion in front of it
     Demo(demo::Options),
-    /// Tell a running Pillion to read its configuration again
+    /// Make a running Pillion reload its configuration
     Reload(control::Admin),
-    /// Tell a running Pillion that it will be stopped: /ready turns 503, connections are handed back
+    /// Prepare a running Pillion for its stop: /ready responds with 503, connections are closed
     Drain(control::Admin),
-    /// Stop a running Pillion, as SIGTERM does: where another container has to (a Job's sidecar)
+    /// Stop a running Pillion, as SIGTERM does; for a sidecar that another container has to stop (Jobs)
     Quit(control::Admin),
-    /// Ask a running Pillion how it is: for probes that run a command (exit 1 if it is unhealthy)
+    /// Show the health of a running Pillion; for probes that run a command (exit 1 if it is unhealthy)
     Health(health::Options),
-    /// Say what Pillion would do with a request, and why, without sending it anywhere
+    /// Show what Pillion would do with a request, and why, without sending the request
     Explain(Box<explain::Options>),
-    /// API keys for limits: make one, list them, hash one
+    /// Make, list and hash API keys for limits
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Take answers out of a running Pillion's cache: by URL, prefix, tag or user
+    /// Purge stored responses from a running Pillion's cache, by URL, prefix, tag or user
     Purge(control::Purge),
-    /// Write completions for a shell to standard output
+    /// Print completions for a shell
     Completions {
-        /// The shell
+        /// Shell to complete for
         shell: clap_complete::Shell,
     },
-    /// Write the man page to standard output
+    /// Print the man page
     Man,
 }
 

@@ -29,14 +29,14 @@ pub(super) struct Where {
 impl Where {
     /// Converts to a configuration source. The error says which option is missing.
     pub(super) fn source(self) -> Result<Source, String> {
-        let file =
-            match (self.config, &self.upstream) {
-                (Some(file), _) => Some(file),
-                (None, Some(_)) => None,
-                (None, None) => Some(default_file().ok_or(
-                    "no configuration: give --config FILE, or --upstream URL for an app without one",
-                )?),
-            };
+        let file = match (self.config, &self.upstream) {
+            (Some(file), _) => Some(file),
+            (None, Some(_)) => None,
+            (None, None) => Some(
+                default_file()
+                    .ok_or("no configuration: give --config FILE, or --upstream URL to run without a file")?,
+            ),
+        };
         Ok(Source { file, embedded: None, upstream: self.upstream, listen: self.listen, admin: self.admin })
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     let content = read(path)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
     match certificates {
-        Ok(certificates) if certificates.is_empty() => Err(format!("{shown} holds no certificate")),
+        Ok(certificates) if certificates.is_empty() => Err(format!("{shown} contains no certificate")),
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(format!("{shown} is not a PEM file: {error}")),
     }
@@ -30,12 +30,12 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String>
     let content = read(path)?;
     if ENCRYPTED.iter().any(|begin| contains(&content, begin)) {
         return Err(format!(
-            "the private key in {shown} is encrypted, and nobody is there to type its password; decrypt it: \
-             openssl pkey -in {shown} -out plain.key"
+            "the private key in {shown} is encrypted, and Pillion cannot ask for its password; \
+            decrypt it: openssl pkey -in {shown} -out plain.key"
         ));
     }
     PrivateKeyDer::from_pem_slice(&content).map_err(|error| match error {
-        Error::NoItemsFound => format!("{shown} holds no private key"),
+        Error::NoItemsFound => format!("{shown} contains no private key"),
         error => format!("cannot read a private key from {shown}: {error}"),
     })
 }

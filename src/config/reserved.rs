@@ -47,7 +47,7 @@ pub(super) fn sections(root: &mut Section<'_>, problems: &mut Diagnostics) {
 pub(super) fn refuse(what: &str, node: &Node, problems: &mut Diagnostics) {
     problems
         .at(&node.span, format!("{what} is not there yet in this version of Pillion"))
-        .help("remove it for now; it is refused so that nothing relies on it");
+        .help("remove it for now; it is rejected so that nothing relies on it");
 }
 
 fn expected(path: &str, node: &Node, what: &str, problems: &mut Diagnostics) {

@@ -30,7 +30,7 @@ pub(crate) fn certified_key(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>
     let chain = pem_file::certificates(cert).map_err(|message| (Part::Certificate, message))?;
     let key_der = pem_file::private_key(key).map_err(|message| (Part::Key, message))?;
     let certified = CertifiedKey::from_der(chain, key_der, &ring::default_provider()).map_err(|error| {
-        (Part::Key, format!("{} does not fit {}: {error}", key.display(), cert.display()))
+        (Part::Key, format!("{} does not match {}: {error}", key.display(), cert.display()))
     })?;
     Ok(Arc::new(certified))
 }
@@ -54,7 +54,9 @@ impl ResolvesServerCert for BySni {
 fn roots(path: &Path, certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
-        roots.add(certificate.clone()).map_err(|error| format!("{} holds no CA: {error}", path.display()))?;
+        roots
+            .add(certificate.clone())
+            .map_err(|error| format!("{} contains no CA certificate: {error}", path.display()))?;
     }
     Ok(roots)
 }

@@ -130,7 +130,7 @@ fn convert(
             match i64::from_str_radix(&digits, integer.radix()) {
                 Ok(integer) => Value::Integer(integer),
                 Err(_) => {
-                    problems.at(&span, "this integer is too large");
+                    problems.at(&span, "the integer is too large");
                     Value::Integer(0)
                 }
             }

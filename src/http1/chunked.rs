@@ -99,7 +99,7 @@ fn take_line(
             line.truncate(end - 1);
             Ok(Some(line))
         }
-        Some(_) => Err("a line ends without CR"),
+        Some(_) => Err("a line of the chunked body ends without CR"),
         None if window.len() == max => Err(too_long),
         None => Ok(None),
     }

@@ -50,7 +50,7 @@ impl FramingError {
             FramingError::MalformedLength => "Content-Length is not a decimal number",
             FramingError::DifferingLengths => "Content-Length is given twice with different values",
             FramingError::LengthAndEncoding => "both Content-Length and Transfer-Encoding are present",
-            FramingError::UnsupportedEncoding => "the only transfer coding accepted is one chunked",
+            FramingError::UnsupportedEncoding => "the only transfer coding accepted is a single chunked",
             FramingError::EncodingInHttp10 => "Transfer-Encoding in an HTTP/1.0 message",
         }
     }

@@ -57,7 +57,7 @@ impl HeadError {
             HeadError::TooManyFields => "the request has more fields than max_headers",
             HeadError::TargetTooLong => "the request target is too long",
             HeadError::Host => "exactly one valid Host field is needed",
-            HeadError::Version => "only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here",
+            HeadError::Version => "only HTTP/1.0, HTTP/1.1 and HTTP/2 are supported",
             HeadError::Timeout => "the request head did not arrive in time",
             HeadError::NoMemory => "server.buffer_memory is used up, or this client's share of it",
             HeadError::Http2 => "HTTP/2 frames in place of an HTTP/1 head",

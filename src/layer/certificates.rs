@@ -23,7 +23,7 @@ impl Collector for Collected {
         let Some(live) = self.0.get() else { return Ok(()) };
         let snapshot = live.load();
         let expiries = snapshot.policy.server.tls.iter().flat_map(|tls| &tls.expiries);
-        let help = "When a certificate expires, since the epoch";
+        let help = "Expiry time of a certificate, in seconds since the epoch";
         let mut family =
             encoder.encode_descriptor("certificate_expiry_seconds", help, None, MetricType::Gauge)?;
         for (path, expiry) in expiries {

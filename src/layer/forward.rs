@@ -301,7 +301,8 @@ fn warn_once(headers: &HeaderMap, peer: IpAddr) {
     };
     if private {
         WARNED.call_once(|| {
-            tracing::warn!(%peer, "X-Forwarded-For from this peer is not believed; if it is your proxy, list it in server.trusted_proxies (\"private\" for all private networks)");
+            tracing::warn!(%peer, "X-Forwarded-For from this peer was ignored; if the peer is your \
+                proxy, list it in server.trusted_proxies (\"private\" for all private networks)");
         });
     }
 }

@@ -44,9 +44,9 @@ impl fmt::Display for RouteError {
         match self {
             RouteError::Connect => f.write_str("CONNECT is not served"),
             RouteError::CameBack => {
-                f.write_str("it passed through this Pillion before: its upstream leads back here")
+                f.write_str("the request passed through this Pillion before: its upstream leads back here")
             }
-            RouteError::Loop => write!(f, "it passed through more than {MAX_HOPS} Pillions"),
+            RouteError::Loop => write!(f, "the request passed through more than {MAX_HOPS} Pillions"),
             RouteError::Denied(_) => f.write_str("this path is not served"),
             RouteError::NoMemory => {
                 f.write_str("server.buffer_memory is used up, or this client's share of it")
@@ -131,7 +131,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     let signed = seen.signature && signature::names_fields(request.headers(), request.uri().query());
     let to_be_https = server.redirect_https && !https && !purge::is_for_us(&request, &record, &inbound.peer);
     if to_be_https && host(&request).is_empty() {
-        let detail = "a Host is needed to be sent to https";
+        let detail = "a redirect to https needs a Host field";
         return Err(Refused { status: StatusCode::BAD_REQUEST, detail }.into());
     }
     if to_be_https {

@@ -125,7 +125,8 @@ fn drop_field(headers: &mut HeaderMap, name: &HeaderName, record: &RequestRecord
         tracing::warn!(
             field = name.as_str(),
             reason,
-            "request field dropped: some apps take it for another one; said once (server.underscores)"
+            "request field dropped: some apps read it as another field (server.underscores); logged \
+            once"
         );
     }
 }

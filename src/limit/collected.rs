@@ -26,7 +26,7 @@ impl Collector for Collected {
         let counters = &limiter.counters;
         let series: Series = counters.series.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !series.is_empty() {
-            let help = "Decisions of limits, by tier, limit and what was decided";
+            let help = "Decisions of rate limits and concurrency limits, by tier, limit and decision";
             let mut family = encoder.encode_descriptor("limit_decisions", help, None, MetricType::Counter)?;
             for ((tier, limit), counted) in &series {
                 let decisions = [
@@ -42,22 +42,23 @@ impl Collector for Collected {
         }
         let held = i64::try_from(limiter.cells.held()).unwrap_or(i64::MAX);
         let gauge = ConstGauge::new(held);
-        let help = "Keys of which something is kept";
+        let help = "Rate limit keys with stored state";
         gauge.encode(encoder.encode_descriptor("limit_keys", help, None, MetricType::Gauge)?)?;
         let totals = [
             (
                 "limit_keys_forgotten",
-                "Keys forgotten to make place; they had their whole burst",
+                "Rate limit keys removed to make room; their whole burst was available",
                 &limiter.cells.forgotten,
             ),
             (
                 "limit_overflowed",
-                "Requests counted in their tier's overflow cell: no key could be forgotten",
+                "Requests counted in the overflow cell of their tier because no rate limit key \
+                could be removed",
                 &limiter.cells.overflowed,
             ),
             (
                 "limit_rejected_keys",
-                "Requests refused because their API key is not listed",
+                "Requests rejected because their API key is not listed",
                 &counters.rejected,
             ),
         ];

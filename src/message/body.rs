@@ -52,20 +52,22 @@ pub(crate) enum BodyError {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BodyError::ClientGone => f.write_str("the client left before its body ended"),
+            BodyError::ClientGone => f.write_str("the client disconnected before its body ended"),
             BodyError::ClientMalformed(what) => write!(f, "malformed request body: {what}"),
             BodyError::ClientSilent => f.write_str("the client stopped sending its body"),
             BodyError::ClientSlow => f.write_str("the client sent its body too slowly"),
             BodyError::ClientBehind => f.write_str(
-                "the client took too little of the response, and its share of buffer_memory is used up",
+                "the client read too little of the response, and its share of buffer_memory is used up",
             ),
             BodyError::TooLarge(limit) => write!(f, "the request body exceeds {limit} bytes"),
             BodyError::TrailersTooLarge(limit) => write!(f, "the request trailers exceed {limit} bytes"),
-            BodyError::UpstreamGone => f.write_str("the app closed before its body ended"),
-            BodyError::UpstreamMalformed(what) => write!(f, "malformed body from the app: {what}"),
-            BodyError::UpstreamSilent => f.write_str("the app stopped sending its body"),
+            BodyError::UpstreamGone => {
+                f.write_str("the upstream closed the connection before its body ended")
+            }
+            BodyError::UpstreamMalformed(what) => write!(f, "malformed body from the upstream: {what}"),
+            BodyError::UpstreamSilent => f.write_str("the upstream stopped sending its body"),
             BodyError::Http2(what) => write!(f, "HTTP/2: {what}"),
-            BodyError::Coding(what) => write!(f, "the content could not be coded: {what}"),
+            BodyError::Coding(what) => write!(f, "the content could not be encoded: {what}"),
             BodyError::Draining => f.write_str("closed because the process is stopping"),
         }
     }

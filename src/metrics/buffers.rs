@@ -17,14 +17,10 @@ pub(crate) struct Collected(pub Arc<BufferMemory>);
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let gauges = [
-            (
-                "buffered_bytes",
-                "Bytes of requests and responses buffered for slow clients or while they wait",
-                self.0.bytes(),
-            ),
+            ("buffered_bytes", "Memory for buffered requests and responses, in bytes", self.0.bytes()),
             (
                 "buffer_memory_bytes",
-                "Configured limit of buffered requests and responses in bytes",
+                "Configured limit of memory for buffered requests and responses, in bytes",
                 self.0.max(),
             ),
         ];
@@ -32,7 +28,8 @@ impl Collector for Collected {
             let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
-        let help = "Responses of HTTP/2 upstreams ended because their clients took too little while buffer_memory was used up";
+        let help = "Responses of HTTP/2 upstreams ended because their clients read too little while \
+            buffer_memory was used up";
         let counter = ConstCounter::new(self.0.given_up());
         let encoder = encoder.encode_descriptor("responses_given_up", help, None, MetricType::Counter)?;
         counter.encode(encoder)

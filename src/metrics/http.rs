@@ -242,10 +242,8 @@ impl Collector for Collected {
         type CountOf = fn(&Row) -> u64;
         let counters: [(&str, &str, CountOf); 3] = [
             ("http_requests", "Requests by method, route template and status", |row| row.whole.count()),
-            ("http_response_content_bytes", "Bytes of content sent, as they went out", |row| row.bytes),
-            ("http_request_content_bytes", "Bytes of content that came with requests and were read", |row| {
-                row.received
-            }),
+            ("http_response_content_bytes", "Content of responses as sent, in bytes", |row| row.bytes),
+            ("http_request_content_bytes", "Content of requests that was read, in bytes", |row| row.received),
         ];
         for (name, help, count) in counters {
             let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -256,21 +254,29 @@ impl Collector for Collected {
         }
         type HistogramOf = fn(&Row) -> Option<&Counted>;
         let histograms: [(&str, &str, &Bounds, HistogramOf); 4] = [
-            (WHOLE, "From the head of a request to the last byte of its answer", whole, |row| {
-                Some(&row.whole)
-            }),
-            (FIRST_BYTE, "From the head of a request to the head of its response", whole, |row| {
-                Some(&row.first_byte)
-            }),
+            (
+                WHOLE,
+                "Time from the head of a request to the last byte of its response, in seconds",
+                whole,
+                |row| Some(&row.whole),
+            ),
+            (
+                FIRST_BYTE,
+                "Time from the head of a request to the head of its response, in seconds",
+                whole,
+                |row| Some(&row.first_byte),
+            ),
             (
                 UPSTREAM,
-                "Until the head of the app's answer, or until the client left (499), waiting and tries included",
+                "Time until the head of the upstream's response, or until the client disconnected \
+                (499), in seconds; waiting and retries included",
                 whole,
                 |row| row.upstream.as_ref(),
             ),
             (
                 OWN_PART,
-                "Until the head of the answer, less what the app took: Pillion's own time",
+                "Time until the head of the response, less the upstream's time, in seconds: \
+                Pillion's own time",
                 own,
                 |row| Some(&row.own),
             ),
@@ -284,7 +290,7 @@ impl Collector for Collected {
             }
         }
         let in_flight = ConstGauge::new(routes.in_flight.load(Ordering::Relaxed));
-        let help = "Requests whose answer has not ended";
+        let help = "Requests in flight: their response has not ended";
         let gauge = encoder.encode_descriptor("http_requests_in_flight", help, None, MetricType::Gauge)?;
         in_flight.encode(gauge)
     }

@@ -115,17 +115,18 @@ impl Metrics {
         let routes = Arc::new(Routes::new(buckets, max_routes));
         registry.register_collector(Box::new(http::Collected(routes.clone())));
         let reloads = results(["applied", "refused"]);
-        registry.register("config_reloads", "Reloads of the configuration by result", reloads.clone());
+        registry.register("config_reloads", "Reloads of the configuration, by result", reloads.clone());
         let webhook = results(["told", "failed", "dropped"]);
-        let help =
-            "Changes of a check by whether health.webhook was told, failed at every try, or too many waited";
+        let help = "Changes of a health check's state, by result of the webhook: told, failed at every \
+            try, or dropped from a full queue";
         registry.register("health_webhook", help, webhook.clone());
         let generation = Gauge::default();
-        registry.register("config_generation", "Generation of the policy in force", generation.clone());
+        registry.register("config_generation", "Generation of the current configuration", generation.clone());
         let connections = Gauge::default();
-        registry.register("client_connections", "Client connections open", connections.clone());
+        registry.register("client_connections", "Open client connections", connections.clone());
         let refused = Family::<RefusedLabels, Counter>::default();
-        let help = "Connections refused: bad PROXY header, failed TLS, too slow, broken HTTP/2, beyond the share of one client";
+        let help = "Client connections rejected, by reason: bad PROXY header, failed TLS, too slow, \
+            broken HTTP/2, beyond the share of one client";
         registry.register("client_connections_refused", help, refused.clone());
         // Reasons start at zero, so that a rate has a start.
         for reason in ["proxy", "tls", "timeout", "http2", "share"] {
@@ -133,22 +134,22 @@ impl Metrics {
         }
         registry.register(
             "log_dropped",
-            "Log lines dropped because nobody took them, or no disk",
+            "Log lines dropped because the output did not accept them",
             log_dropped,
         );
         let dropped_fields = Family::<DroppedLabels, Counter>::default();
         for reason in ["underscore", "proxy"] {
             let _ = dropped_fields.get_or_create(&DroppedLabels { reason });
         }
-        let help = "Request fields dropped because apps may take them for other fields";
+        let help = "Request fields dropped because apps may read them as other fields, by reason";
         registry.register("request_fields_dropped", help, dropped_fields.clone());
         let panics = Counter::default();
         registry.register("panics", "Requests ended by a panic", panics.clone());
         let spans_dropped = Counter::default();
-        let help = "Requests whose spans were dropped because the receiver did not take them";
+        let help = "Requests whose spans were dropped because the receiver did not accept them";
         registry.register("spans_dropped", help, spans_dropped.clone());
         let info = Info::new(vec![("version", version.to_owned())]);
-        registry.register("build", "The running build", info);
+        registry.register("build", "Version of the running build; always 1", info);
         registry.register_collector(Box::new(process::Workers));
         let mut process = Registry::default();
         process.register_collector(Box::new(process::Collected));

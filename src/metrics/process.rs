@@ -81,16 +81,20 @@ pub(super) struct Collected;
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let process = read_process();
-        let help = "User and system CPU time";
+        let help = "User and system CPU time in seconds";
         let mut cpu = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
         cpu.encode_counter::<[(&str, &str); 0], f64, f64>(&process.cpu_seconds, None)?;
         let gauges = [
-            ("process_resident_memory_bytes", "Resident memory", process.resident_bytes as f64),
-            ("process_virtual_memory_bytes", "Address space", process.virtual_bytes as f64),
+            ("process_resident_memory_bytes", "Resident memory in bytes", process.resident_bytes as f64),
+            ("process_virtual_memory_bytes", "Virtual memory in bytes", process.virtual_bytes as f64),
             ("process_open_fds", "Open file descriptors", process.open_fds as f64),
             ("process_max_fds", "Limit of open file descriptors", process.max_fds as f64),
             ("process_threads", "Threads", process.threads as f64),
-            ("process_start_time_seconds", "Start, since the epoch", process.start_seconds),
+            (
+                "process_start_time_seconds",
+                "Start time of the process, in seconds since the epoch",
+                process.start_seconds,
+            ),
         ];
         for (name, help, value) in gauges {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
@@ -105,7 +109,7 @@ pub(super) struct Workers;
 
 impl Collector for Workers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "User and system CPU time of a worker; its rate is how busy it is";
+        let help = "User and system CPU time of a worker, in seconds; its rate is the worker's load";
         let mut cpu = encoder.encode_descriptor("worker_cpu_seconds", help, None, MetricType::Counter)?;
         for worker in read_workers() {
             let labels = [("worker", worker.index.to_string())];

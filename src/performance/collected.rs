@@ -21,12 +21,14 @@ impl Collector for Collected {
         let gauges: [(&str, &str, GaugeOf); 2] = [
             (
                 "route_failing",
-                "Whether more than 10 % of a route's requests failed in the last minute",
+                "1 if more than 10 % of a route's requests failed in the last minute",
                 |verdict| i64::from(verdict.failing),
             ),
-            ("route_slowness", "Slow requests of a route: 0 healthy, 1 from 5 %, 2 above 10 %", |verdict| {
-                verdict.slowness as i64
-            }),
+            (
+                "route_slowness",
+                "Share of slow requests of a route: 0 healthy, 1 from 5 %, 2 above 10 %",
+                |verdict| verdict.slowness as i64,
+            ),
         ];
         for (name, help, value) in gauges {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

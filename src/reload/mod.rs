@@ -55,9 +55,9 @@ impl Reloader {
             }
             Err(problem) => {
                 self.shared_state.metrics.reloaded("refused");
-                let text = "a configuration was refused; the one in force stays".to_owned();
+                let text = "configuration rejected; keeping the current one".to_owned();
                 self.shared_state.performance.warn(Warning { at: clock::wall(), text, recovered: false });
-                tracing::error!("configuration refused, the one in force stays:\n{problem}");
+                tracing::error!("configuration rejected; keeping the current one:\n{problem}");
             }
         }
         result
@@ -77,7 +77,7 @@ impl Reloader {
         let old = self.live.load_full();
         let fixed = needs_restart(&old.policy, &policy);
         if !fixed.is_empty() {
-            return Err(format!("a change of {} needs a restart", fixed.join(", ")));
+            return Err(format!("a change of {} takes effect only after a restart", fixed.join(", ")));
         }
         let changed = difference(&old.policy, &policy);
         self.forget_edited(&old.policy, &policy);

@@ -141,16 +141,32 @@ impl Collected {
             [("etag", &counters.tags), ("partial", &counters.partial), ("recoded", &counters.recoding.done)];
         let made = made.map(|(what, cell)| ([("what", what)], cell.get() as f64)).to_vec();
         [
-            ("content", "Answers with content, by the coding they got or the reason they got none", results),
-            ("coding_input_bytes", "Content before coding", by_coding(|coding| coding.before.get() as f64)),
-            ("coding_output_bytes", "Content after coding", by_coding(|coding| coding.after.get() as f64)),
+            (
+                "content",
+                "Responses with a body, by applied content coding or the reason none was applied",
+                results,
+            ),
+            (
+                "coding_input_bytes",
+                "Content before encoding, in bytes",
+                by_coding(|coding| coding.before.get() as f64),
+            ),
+            (
+                "coding_output_bytes",
+                "Content after encoding, in bytes",
+                by_coding(|coding| coding.after.get() as f64),
+            ),
             (
                 "coding_seconds",
-                "Time encoders ran",
+                "Time spent encoding, in seconds",
                 by_coding(|coding| coding.nanoseconds.get() as f64 / 1e9),
             ),
-            ("not_modified", "304s: the app's own, and those made of its 200s", not_modified),
-            ("made", "Entity tags made, partial responses made, stored codings made again", made),
+            (
+                "not_modified",
+                "304 responses, by source: the upstream's own, or made from its 200",
+                not_modified,
+            ),
+            ("made", "Entity tags, partial responses and re-encoded stored responses made, by kind", made),
         ]
     }
 }
@@ -165,8 +181,8 @@ impl Collector for Collected {
             }
         }
         let gauges = [
-            ("content_gathered_bytes", "Content gathered for its tag just now", &self.0.budget),
-            ("coding_memory_bytes", "Memory of the encoders of answers on their way", &self.0.encoders),
+            ("content_gathered_bytes", "Content buffered to make its entity tag, in bytes", &self.0.budget),
+            ("coding_memory_bytes", "Memory of running encoders, in bytes", &self.0.encoders),
         ];
         for (name, help, held) in gauges {
             let gauge = ConstGauge::new(i64::try_from(held.get()).unwrap_or(i64::MAX));

@@ -81,7 +81,7 @@ impl Acceptor {
     pub(super) async fn run(self: Rc<Self>, bound: Bound) {
         let listener = match tokio::net::TcpListener::from_std(bound.listener) {
             Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "a worker cannot accept"),
+            Err(error) => return tracing::error!(%error, "a worker cannot accept connections"),
         };
         loop {
             let accepted = tokio::select! {
@@ -121,7 +121,8 @@ impl Acceptor {
             let evicted = self.shared.seats.evict(client);
             if evicted == Some(Evicted::Waiting) && self.worker.refusals.may(clock::now()).is_some() {
                 tracing::info!(
-                    "max_connections is reached: a connection that waited for its client was closed"
+                    "max_connections is reached: a connection that was waiting for its client was \
+                    closed"
                 );
             }
             let timeout = if evicted.is_some() { EVICTION } else { ROOM_LOOK };

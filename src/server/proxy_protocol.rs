@@ -25,7 +25,7 @@ pub(crate) async fn read(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> 
         return binary(tcp).await;
     }
     if !start.starts_with(b"PROXY ") {
-        return Err(malformed("a trusted peer did not send the PROXY header"));
+        return Err(malformed("a trusted peer sent no PROXY header"));
     }
     let mut line = start.to_vec();
     let mut window = [0u8; MAX_LINE_LENGTH];

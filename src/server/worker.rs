@@ -68,7 +68,7 @@ impl Worker {
     pub(crate) fn refuse_beyond_share(&self, seats: &Seats, address: IpAddr) {
         self.metrics().refused.get_or_create(&RefusedLabels { reason: "share" }).inc();
         if let Some(connections) = seats.count_refused(clock::now()) {
-            tracing::warn!(client = %address, connections, "connections closed: their client has its share of max_connections");
+            tracing::warn!(client = %address, connections, "connections closed: their client has reached its share of max_connections");
         }
     }
 

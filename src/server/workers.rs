@@ -156,7 +156,7 @@ async fn run(
                 ),
                 Err(error) => {
                     own.fetch_sub(1, Ordering::Relaxed);
-                    tracing::warn!(%error, "a connection could not be taken over");
+                    tracing::warn!(%error, "a connection could not be handed to another worker");
                 }
             },
             Order::Advance(phase) => lifecycle.advance(phase),

@@ -28,26 +28,38 @@ type CounterOf = fn(&Counters) -> f64;
 type GaugeOf = fn(&Address) -> i64;
 
 const COUNTERS: [(&str, &str, CounterOf); 7] = [
-    ("upstream_connects", "Connections made to the app", |c| c.connects.get() as f64),
-    ("upstream_connect_failures", "Connections that could not be made", |c| c.connect_failures.get() as f64),
-    ("upstream_retries", "Further tries of a request", |c| c.retries.get() as f64),
-    ("upstream_retries_refused", "Further tries that the retry budget refused", |c| {
+    ("upstream_connects", "Connections made to the upstream", |c| c.connects.get() as f64),
+    ("upstream_connect_failures", "Connections to the upstream that failed", |c| {
+        c.connect_failures.get() as f64
+    }),
+    ("upstream_retries", "Retries of requests", |c| c.retries.get() as f64),
+    ("upstream_retries_refused", "Retries that the retry budget rejected", |c| {
         c.retries_refused.get() as f64
     }),
     ("upstream_waits", "Requests that waited for a connection", |c| c.waits.get() as f64),
-    ("upstream_wait_seconds", "Time requests waited for a connection", |c| {
+    ("upstream_wait_seconds", "Time that requests waited for a connection, in seconds", |c| {
         c.wait_nanoseconds.get() as f64 / 1e9
     }),
-    ("upstream_queue_refused", "Requests refused by the waiting line", |c| c.queue_refused.get() as f64),
+    (
+        "upstream_queue_refused",
+        "Requests rejected by the queue: it was full, or no place became free in time",
+        |c| c.queue_refused.get() as f64,
+    ),
 ];
 
 const GAUGES: [(&str, &str, GaugeOf); 4] = [
-    ("upstream_connections_in_use", "Connections in use", |a| {
+    ("upstream_connections_in_use", "Connections to an upstream address in use", |a| {
         (a.limits.connections - a.permits.free().min(a.limits.connections)) as i64
     }),
-    ("upstream_connections_idle", "Idle connections kept", |a| a.idle.load(Ordering::Relaxed) as i64),
-    ("upstream_requests_in_flight", "Requests in flight", |a| a.in_flight.load(Ordering::Relaxed) as i64),
-    ("upstream_waiting", "Requests waiting for a connection", |a| a.waiting.load(Ordering::Relaxed) as i64),
+    ("upstream_connections_idle", "Idle connections to an upstream address", |a| {
+        a.idle.load(Ordering::Relaxed) as i64
+    }),
+    ("upstream_requests_in_flight", "Requests in flight to an upstream address", |a| {
+        a.in_flight.load(Ordering::Relaxed) as i64
+    }),
+    ("upstream_waiting", "Requests waiting for a connection to an upstream address", |a| {
+        a.waiting.load(Ordering::Relaxed) as i64
+    }),
 ];
 
 impl Collector for Collected {
@@ -61,7 +73,7 @@ impl Collector for Collected {
                 descriptor.encode_family(&labels)?.encode_counter::<Labels<0>, f64, f64>(&value, None)?;
             }
         }
-        let help = "Requests that got no answer, by cause";
+        let help = "Requests that got no response from the upstream, by kind of failure";
         let mut descriptor =
             encoder.encode_descriptor("upstream_failures", help, None, MetricType::Counter)?;
         for upstream in &upstreams {
@@ -87,7 +99,7 @@ impl Collector for Collected {
                 }
             }
         }
-        let help = "Whether the address takes part and does not fail";
+        let help = "1 if the upstream address is healthy, 0 if it is failing";
         let mut healthy = encoder.encode_descriptor("upstream_healthy", help, None, MetricType::Gauge)?;
         for upstream in &upstreams {
             for (_, address) in upstream.addresses() {
@@ -108,14 +120,14 @@ impl Collected {
         gates: impl Iterator<Item = (&'a Arc<Upstream>, &'a Arc<Gate>)> + Clone,
     ) -> Result<(), fmt::Error> {
         let labels = |upstream: &Upstream| -> Labels<1> { [("upstream", upstream.policy.name.clone())] };
-        let help = "Requests the app is given at once, as its latency says";
+        let help = "Adaptive concurrency limit: requests the upstream may have in flight at once";
         let mut limit =
             encoder.encode_descriptor("upstream_concurrency_limit", help, None, MetricType::Gauge)?;
         for (upstream, gate) in gates.clone() {
             let value = i64::try_from(gate.limit()).unwrap_or(i64::MAX);
             limit.encode_family(&labels(upstream))?.encode_gauge(&value)?;
         }
-        let help = "Requests turned away because the app has as much to do as it can bear";
+        let help = "Requests shed by adaptive concurrency because the upstream is overloaded";
         let mut shed = encoder.encode_descriptor("upstream_shed", help, None, MetricType::Counter)?;
         for (upstream, gate) in gates {
             let value = gate.shed.get();

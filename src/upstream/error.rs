@@ -107,35 +107,37 @@ impl ForwardError {
         match self {
             ForwardError::Resolve(error) => write!(f, "{who}'s name does not resolve: {error}"),
             ForwardError::Connect(target, error) => write!(f, "cannot connect to {target}: {error}"),
-            ForwardError::Shed => write!(f, "{who} has as much to do as it can bear"),
+            ForwardError::Shed => write!(f, "{who} is overloaded"),
             ForwardError::QueueFull => write!(f, "too many requests wait for {who}"),
             ForwardError::QueueTimeout(after) => {
                 write!(f, "no connection to {who} became free in {after:?}")
             }
             ForwardError::TooManyStreams => write!(f, "too many streams to {who} are open"),
             ForwardError::TimedOut => write!(f, "{who} did not answer in time"),
-            ForwardError::Closed => write!(f, "{who} closed the connection instead of answering"),
+            ForwardError::Closed => write!(f, "{who} closed the connection without a response"),
             ForwardError::Broken(error) => write!(f, "the connection to {who} broke: {error}"),
             ForwardError::Malformed(error) => {
-                write!(f, "{who}'s answer is malformed: {}", error.detail_of_response())
+                write!(f, "{who}'s response is malformed: {}", error.detail_of_response())
             }
             ForwardError::Body(error) => write!(f, "{error}"),
             ForwardError::Http2(error) | ForwardError::Http2Ended(error) => {
                 write!(f, "HTTP/2 with {who} failed: {error}")
             }
-            ForwardError::Objected(error) => write!(f, "{who} refused what it was sent over HTTP/2: {error}"),
+            ForwardError::Objected(error) => write!(f, "{who} rejected the request over HTTP/2: {error}"),
             ForwardError::HeadTooLarge(limit) => {
-                write!(f, "{who} takes at most {limit} bytes of fields over HTTP/2; the request has more")
+                write!(f, "{who} accepts at most {limit} bytes of fields over HTTP/2; the request has more")
             }
             ForwardError::NotUpgraded => write!(f, "{who} did not upgrade the connection"),
-            ForwardError::CannotUpgrade => f.write_str("an upstream spoken to in HTTP/2 cannot be upgraded"),
+            ForwardError::CannotUpgrade => {
+                f.write_str("an upstream configured for HTTP/2 only has no Upgrade")
+            }
         }
     }
 }
 
 impl fmt::Display for ForwardError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.tell("the app", f)
+        self.tell("the upstream", f)
     }
 }
 

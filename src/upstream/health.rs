@@ -58,13 +58,13 @@ impl Upstream {
             tracing::warn!(
                 upstream = self.policy.name,
                 address = address.name.as_str(),
-                "ejected: it keeps failing"
+                "address ejected: it keeps failing"
             );
         } else if address.failures() == self.policy.health.unhealthy_after {
             tracing::warn!(
                 upstream = self.policy.name,
                 address = address.name.as_str(),
-                "failing, but not ejected: it is the last"
+                "address failing, but not ejected: it is the last one"
             );
         }
     }
@@ -75,7 +75,7 @@ impl Upstream {
             tracing::info!(
                 upstream = self.policy.name,
                 address = address.name.as_str(),
-                "the upstream has answered for the first time"
+                "the upstream responded for the first time"
             );
         }
     }
@@ -92,13 +92,13 @@ impl Upstream {
             tracing::info!(
                 upstream = self.policy.name,
                 address = address.name.as_str(),
-                "back: it answers again"
+                "address restored: it responds again"
             );
         } else if down && address.failures() < health.unhealthy_after {
             tracing::info!(
                 upstream = self.policy.name,
                 address = address.name.as_str(),
-                "up: it answers again"
+                "address healthy: it responds again"
             );
         }
     }

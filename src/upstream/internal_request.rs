@@ -54,8 +54,8 @@ impl std::fmt::Display for InternalRequestError {
             // The peer is no upstream here, but a server of keys, spans or webhooks.
             InternalRequestError::Forward(error) => error.tell("the server", f),
             InternalRequestError::Body(error) => error.fmt(f),
-            InternalRequestError::TimedOut => f.write_str("no answer in time"),
-            InternalRequestError::TooLong(max) => write!(f, "the answer is longer than {max} bytes"),
+            InternalRequestError::TimedOut => f.write_str("no response in time"),
+            InternalRequestError::TooLong(max) => write!(f, "the response is longer than {max} bytes"),
             InternalRequestError::Status(status) => write!(f, "answered {status}"),
         }
     }

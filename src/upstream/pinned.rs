@@ -76,7 +76,7 @@ pub(super) fn take<'a>(
 /// closed: its client has to authenticate again.
 pub(super) fn keep(peer: &Peer, client: ClientSlot, address: Arc<Address>, connection: Pinned) {
     let Some(waiting) = address.pinned.try_acquire(client) else {
-        tracing::debug!("a connection that belongs to one client is closed: too many of them wait");
+        tracing::debug!("a connection reserved for one client was closed: too many of these are idle");
         return;
     };
     let mut connections = peer.pinned.connections.borrow_mut();

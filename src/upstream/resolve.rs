@@ -84,7 +84,7 @@ impl Endpoint {
         let found = match lookup.await {
             Ok(found) => found,
             Err(_) => {
-                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the resolver did not answer in time"))
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the resolver did not respond in time"))
             }
         };
         let addresses: Vec<Arc<Address>> = match found {
@@ -95,7 +95,7 @@ impl Endpoint {
                 found.into_iter().map(|address| self.address(Target::Tcp(address))).collect()
             }
             Err(error) if had => {
-                tracing::debug!(host, %error, "resolver failed; the last answer is kept");
+                tracing::debug!(host, %error, "the resolver failed; the last addresses stay in use");
                 self.resolved.load().addresses.clone()
             }
             Err(error) => {

@@ -141,17 +141,30 @@ fn what_changes_is_paired_with_what_it_was() {
     let pair = |old: &str, new: &str| Entry { frozen: Some(old.to_owned()), now: Some(new.to_owned()) };
     let now: BTreeSet<String> =
         ["kept as it is", "the client has left", "wholly new and unlike"].map(str::to_owned).into();
-    let known = [same("kept as it is"), same("the client left"), same("0123456789")];
+    let known = [
+        same("kept as it is"),
+        same("the client disconnected before the response ended"),
+        same("0123456789"),
+    ];
     let entries = updated(&known, &now);
     let gone = Entry { frozen: Some("0123456789".to_owned()), now: None };
     let new = Entry { frozen: None, now: Some("wholly new and unlike".to_owned()) };
-    assert_eq!(entries, [gone, same("kept as it is"), pair("the client left", "the client has left"), new]);
+    assert_eq!(
+        entries,
+        [
+            gone,
+            same("kept as it is"),
+            pair("the client disconnected before the response ended", "the client has left"),
+            new
+        ]
+    );
     let text = written(&[("a", entries.clone())]);
     assert_eq!(parse(&text), [("a".to_owned(), entries.clone())]);
     // A text that changed back has no change left, and a new text that is removed leaves nothing.
-    let before: BTreeSet<String> = ["kept as it is", "the client left"].map(str::to_owned).into();
+    let before: BTreeSet<String> =
+        ["kept as it is", "the client disconnected before the response ended"].map(str::to_owned).into();
     let back = updated(&entries, &before);
-    assert_eq!(back[1..], [same("kept as it is"), same("the client left")]);
+    assert_eq!(back[1..], [same("kept as it is"), same("the client disconnected before the response ended")]);
 }
 
 #[test]

@@ -178,7 +178,7 @@ async fn n3_4_grpc_responses_that_nobody_reads_stay_within_the_clients_share() {
     }
     tokio::time::timeout(PATIENCE, readers.join_next()).await.expect("one ended").unwrap().unwrap();
     let line = pillion.access("one was given up", |line| {
-        line["error"].as_str().is_some_and(|error| error.contains("took too little of the response"))
+        line["error"].as_str().is_some_and(|error| error.contains("read too little of the response"))
     });
     assert_eq!((&line["fault"], &line["status"]), (&"client".into(), &200.into()), "{line}");
     drop((clients, readers));

@@ -160,7 +160,7 @@ fn the_disk_that_logs_go_to_is_a_check() {
         let detail = disk["detail"].as_str().unwrap();
         let numbers: Vec<f64> = detail.split(' ').filter_map(|word| word.parse().ok()).collect();
         let [used, total] = numbers[..] else { panic!("{detail}") };
-        assert!(detail.ends_with("bytes taken where standard output goes"), "{detail}");
+        assert!(detail.ends_with("bytes used on the disk that standard output goes to"), "{detail}");
         let shown = harness::run("df", &["--output=pcent", path.to_str().unwrap()]);
         let percent: f64 = shown.lines().last().unwrap().trim().trim_end_matches('%').parse().unwrap();
         assert!((used / total * 100.0 - percent).abs() < 2.0, "{detail}, {percent} % by df");
@@ -168,7 +168,10 @@ fn the_disk_that_logs_go_to_is_a_check() {
     // A pipe uses no disk.
     let pillion = Pillion::with(&upstream(&app));
     let disk = pillion.admin_get("/health/disk").json();
-    assert_eq!((&disk["status"], &disk["detail"]), (&"healthy".into(), &"no log goes into a file".into()));
+    assert_eq!(
+        (&disk["status"], &disk["detail"]),
+        (&"healthy".into(), &"no log is written to a file".into())
+    );
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn a_refused_file_changes_nothing_is_logged_and_counted() {
     assert_eq!(ask(&mut kept, "/denied").status, 404);
     assert_eq!((applied(&pillion), pillion.metric("pillion_config_generation")), (0.0, 1.0));
     let warnings = pillion.admin_get("/performance/system").json()["warnings"].to_string();
-    assert!(warnings.contains("a configuration was refused"), "{warnings}");
+    assert!(warnings.contains("configuration rejected"), "{warnings}");
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn n5_4_a_404_names_our_path_for_those_known_from_elsewhere() {
     let below = pillion.admin_get("/internal/performance/summary?window=1h");
     assert!(below.json()["detail"].as_str().unwrap().contains("GET /performance/routes"), "{}", below.text());
     let unknown = pillion.admin_get("/nowhere").json()["detail"].as_str().unwrap().to_owned();
-    assert!(unknown.contains("no path of this listener"), "{unknown}");
+    assert!(unknown.contains("this listener has no path"), "{unknown}");
     let probes = pillion.probes.unwrap();
     let said = exchange(probes, "GET /cache/stats HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     assert_eq!(said.status, 404);

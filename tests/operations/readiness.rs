@@ -188,7 +188,7 @@ fn n5_1_mistakes_in_ready_requires_are_told() {
         (
             "[upstreams.primary]\nurl = \"http://127.0.0.1:2\"\n",
             "upstream:primary",
-            "call [upstreams.primary]",
+            "rename [upstreams.primary]",
         ),
     ] {
         let (fine, said) = check(upstreams, requires);

@@ -63,7 +63,7 @@ fn n2_7_patterns_that_never_match_what_was_meant() {
         checked.fine();
         checked.lacks("warning");
     }
-    check(&route("FROBNICATE /a")).fine().says(&["FROBNICATE is not a method people use"]);
+    check(&route("FROBNICATE /a")).fine().says(&["FROBNICATE is not a method in common use"]);
     let rule = |on: &str| format!("{UPSTREAM}[[invalidate]]\non = \"{on}\"\npaths = [\"/x\"]\n");
     check(&rule("PSOT /a")).refused_with(1).says(&["did you mean POST?"]);
     check(&rule("POST /a?b")).refused_with(1).says(&["\"?\" ends a path"]);

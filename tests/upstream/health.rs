@@ -62,7 +62,9 @@ fn killing_one_of_three_replicas_under_load_costs_no_client_an_error() {
         served.load(Ordering::SeqCst),
         failures.first()
     );
-    assert!(pillion.log().contains("ejected") && pillion.log().contains("back: it answers again"));
+    assert!(
+        pillion.log().contains("ejected") && pillion.log().contains("address restored: it responds again")
+    );
     let mut names: Vec<String> = (0..30).map(|_| pillion.get("/").text()).collect();
     names.sort();
     names.dedup();

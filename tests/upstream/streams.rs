@@ -142,7 +142,7 @@ fn n3_3_a_stream_of_a_route_may_be_silent_between_its_bytes() {
 #[test]
 fn n3_3_check_refuses_streams_that_are_none() {
     for (route, complaint) in [
-        ("deny = 404\nstream = true", "stream on a route that asks no app"),
+        ("deny = 404\nstream = true", "stream on a route that sends nothing to an upstream"),
         ("cache = { ttl = \"1m\" }\nstream = true", "a route with stream = true has a cache"),
     ] {
         let folder = crate::harness::Folder::new();

@@ -41,7 +41,7 @@ function operation(path, method, told) {
     label.append(input);
     form.append(label, " ");
   }
-  form.append(element("button", method === "get" ? "Ask" : "Show the line"));
+  form.append(element("button", method === "get" ? "Send" : "Show the command"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const asked = target(path, form);

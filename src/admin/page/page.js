@@ -15,7 +15,7 @@ const FIGURES = [
   ["p95", "p95 ms", milliseconds],
   ["p99", "p99 ms", milliseconds],
   ["errors", "failed %", (value) => value.toFixed(1)],
-  ["hits", "from the cache %", (value) => value.toFixed(0)],
+  ["hits", "cache hits %", (value) => value.toFixed(0)],
   ["limited", "limited/s", (value) => value.toFixed(1)],
   ["flight", "in flight", (value) => value.toFixed(0)],
   ["memory", "memory MiB", (value) => value.toFixed(0)],
@@ -126,10 +126,10 @@ function show(event) {
   list("upstreams", event.upstreams.map((app) => {
     const item = element("li");
     item.append(element("span", app.healthy ? "● " : "○ ", app.healthy ? "good" : "bad"),
-      `${app.name} ${app.address}: ${app.healthy ? "well" : "not well"}, ${app.in_flight} in flight, ${app.waiting} waiting`);
+      `${app.name} ${app.address}: ${app.healthy ? "healthy" : "failing"}, ${app.in_flight} in flight, ${app.waiting} waiting`);
     return item;
   }), "no address known yet");
-  list("tiers", event.tiers.map((tier) => element("li", `${tier.tier}: ${tier.allowed} passed, ${tier.limited} limited${tier.would_limit ? `, ${tier.would_limit} would be` : ""}`)), "no tier is written");
+  list("tiers", event.tiers.map((tier) => element("li", `${tier.tier}: ${tier.allowed} passed, ${tier.limited} limited${tier.would_limit ? `, ${tier.would_limit} would be` : ""}`)), "no tier is configured");
   list("warned", event.warnings.map((warning) => {
     const at = new Date(1000 * warning.time).toLocaleTimeString();
     return element("li", `${at} ${warning.recovered ? "recovered: " : ""}${warning.text}`, warning.recovered ? "good" : "bad");
@@ -146,7 +146,7 @@ async function follow() {
   const answer = await ask("events");
   if (answer.status === 401) {
     byId("ask").hidden = false;
-    byId("state").textContent = "the admin token is asked for";
+    byId("state").textContent = "enter the admin token";
     return false;
   }
   if (!answer.ok) throw new Error(`${answer.status}`);
@@ -168,7 +168,7 @@ async function keep() {
     try {
       if (!await follow()) return;
     } catch (error) {
-      byId("state").textContent = "not reached; trying again";
+      byId("state").textContent = "Pillion cannot be reached; retrying";
     }
     await new Promise((done) => setTimeout(done, 2000));
   }
@@ -190,7 +190,7 @@ document.querySelector("footer").addEventListener("click", async (event) => {
 });
 setInterval(() => {
   const silent = Date.now() - heard;
-  if (heard && silent > SILENT) byId("state").textContent = `nothing heard for ${Math.round(silent / 1000)} s`;
+  if (heard && silent > SILENT) byId("state").textContent = `disconnected, last update ${Math.round(silent / 1000)} s ago`;
 }, 1000);
 head();
 keep();

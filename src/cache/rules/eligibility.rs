@@ -57,24 +57,28 @@ words! {
 impl BypassReason {
     pub(crate) fn sentence(self) -> &'static str {
         match self {
-            BypassReason::Method => "the method is for the app to answer",
+            BypassReason::Method => "only the upstream can respond to this method",
             BypassReason::Scope => "the route has scope \"off\"",
             BypassReason::Stopped => {
-                "two users got different answers under this route: it is not cached for an hour"
+                "two users got different responses on this route: it is not cached for an hour"
             }
-            BypassReason::Content => "it has content that is no part of a key",
-            BypassReason::Ambiguous => "it has a field that apps may act on and no key tells apart",
+            BypassReason::Content => "it has content that is not part of the cache key",
+            BypassReason::Ambiguous => {
+                "apps may act on one of its fields, which is not part of the cache key"
+            }
             BypassReason::Underscore => {
-                "it has a field with an underscore in its name, which some apps take for another one"
+                "it has a field with an underscore in its name, which some apps read as another field"
             }
             BypassReason::Parameter => {
                 "it has a parameter that does not count and that some apps read as one that does"
             }
             BypassReason::Path => "its path can be read in two ways, and each meets another route",
             BypassReason::Token => "its token does not verify",
-            BypassReason::Nobody => "the route has scope \"user\", and it names none",
-            BypassReason::Signed => "it is signed, and its signature names fields that the app verifies",
-            BypassReason::Connection => "its connection is authenticated as a whole (NTLM or Negotiate)",
+            BypassReason::Nobody => "the route has scope \"user\", and the request has no principal",
+            BypassReason::Signed => "its signature covers fields that the app verifies",
+            BypassReason::Connection => {
+                "its client connection is authenticated as a whole (NTLM or Negotiate)"
+            }
         }
     }
 

@@ -17,16 +17,16 @@ const CLINIC: (&str, &str) = ("examples/clinic.toml", include_str!("../../../exa
 /// The command-line options of the demo.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Options {
-    /// Where Pillion listens
+    /// Address that Pillion listens on
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Pillion's admin address
+    /// Address of Pillion's admin listener
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:9900")]
     admin: SocketAddr,
     /// Serve only the sample app, on this address, without Pillion
     #[arg(long, value_name = "ADDR")]
     app_only: Option<SocketAddr>,
-    /// A configuration file to run Pillion with; its app is replaced by the sample app
+    /// Configuration file to run Pillion with; the sample app replaces its upstream
     #[arg(short, long, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
 }

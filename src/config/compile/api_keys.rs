@@ -92,7 +92,7 @@ impl Compiler<'_> {
             let twice =
                 raw.iter().rev().find(|key| key.name.as_ref().is_some_and(|at| *at.value == *pair[0]));
             let span = twice.and_then(|key| key.name.as_ref()).and_then(|at| at.span.as_ref());
-            self.fail(span, format!("two keys are named {:?}", pair[0]), "give each a name of its own");
+            self.fail(span, format!("two keys have the name {:?}", pair[0]), "give each a name of its own");
         }
         let theirs = std::mem::replace(&mut self.problems, own);
         self.problems.include(theirs);
@@ -143,16 +143,16 @@ impl Compiler<'_> {
         known: &mut Known,
     ) -> Option<([u8; 32], ListedKey)> {
         let Some(written) = &key.sha256 else {
-            self.fail(Some(&key.span), "a key without sha256", "`pillion keys hash` makes it of a key");
+            self.fail(Some(&key.span), "the key has no sha256", "`pillion keys hash` makes it of a key");
             return None;
         };
         let Some(digest) = digest(&written.value) else {
             let help = "expected 64 hexadecimal digits; `pillion keys hash` makes them of a key";
-            self.fail(written.span.as_ref(), "sha256 is no SHA-256", help);
+            self.fail(written.span.as_ref(), "sha256 is not a SHA-256 hash", help);
             return None;
         };
         let Some(tier) = &key.tier else {
-            self.fail(Some(&key.span), "a key without a tier", "tier = \"free\"");
+            self.fail(Some(&key.span), "the key has no tier", "tier = \"free\"");
             return None;
         };
         let names: Vec<&str> = tiers.iter().map(|tier| tier.name.as_str()).collect();
@@ -167,7 +167,11 @@ impl Compiler<'_> {
         if let Some(name) = &key.name
             && (name.value.is_empty() || name.value.len() > MAX_TEXT_LENGTH)
         {
-            self.fail(name.span.as_ref(), "a name that is none", "some characters");
+            self.fail(
+                name.span.as_ref(),
+                "the name is empty or too long",
+                "expected a shorter name, of at least one character",
+            );
         }
         let tier = match key.limits.is_empty() {
             true => of.clone(),

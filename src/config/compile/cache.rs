@@ -33,7 +33,7 @@ impl Compiler<'_> {
             self.fail(
                 raw.max_size.span.as_ref(),
                 message,
-                "expected at least \"64KiB\"; enabled = false turns it off",
+                "expected at least \"64KiB\"; to turn the cache off, write enabled = false",
             );
         }
         let max_object_size = raw.max_object_size.value.0;
@@ -47,7 +47,8 @@ impl Compiler<'_> {
         }
         let written = file.routes.iter().filter_map(|route| route.cache.as_ref());
         if !raw.enabled.value && written.count() > 0 {
-            self.warnings.push("cache.enabled is false: the cache of routes is not used".to_owned());
+            self.warnings
+                .push("cache.enabled is false: the cache settings of routes have no effect".to_owned());
         }
         let targeted: Vec<HeaderName> =
             raw.targeted.iter().filter_map(|at| self.field_name(&at.value, at.span.as_ref())).collect();
@@ -87,7 +88,7 @@ impl Compiler<'_> {
         if raw.overrides != Override::None && !kept {
             self.fail(
                 Some(&raw.span),
-                "override without a lifetime to put in the place of the app's",
+                "override without a lifetime that replaces the upstream's",
                 "add tier or ttl",
             );
         }
@@ -99,7 +100,7 @@ impl Compiler<'_> {
             );
         }
         if raw.scope == Scope::User && file.identity.principal.iter().all(|at| at.value == "ip") {
-            let help = "name what tells users apart: identity.principal = [\"header:authorization\"]";
+            let help = "name what identifies users: identity.principal = [\"header:authorization\"]";
             self.fail(Some(&raw.span), "scope \"user\" without a principal", help);
         }
         if let (true, Some(Pattern { methods: Methods::Only(methods), .. })) = (raw.key_body.value, pattern)
@@ -152,7 +153,7 @@ impl Compiler<'_> {
 
     fn lifetime(&mut self, raw: &Raw, cache: &Cache) -> Option<Duration> {
         if let (Some(_), Some(ttl)) = (&raw.tier, &raw.ttl) {
-            self.fail(ttl.span.as_ref(), "tier and ttl both say how long", "remove one of them");
+            self.fail(ttl.span.as_ref(), "tier and ttl both set the lifetime", "remove one of them");
         }
         let Some(tier) = &raw.tier else { return raw.ttl.as_ref().map(|ttl| ttl.value) };
         let known = cache.tiers.iter().find(|(name, _)| name.value == tier.value);
@@ -177,8 +178,8 @@ impl Compiler<'_> {
                 && status.as_u16() < 600
         });
         if fine.is_none() {
-            let help = "expected one from 200 to 599 but for 206 and 304, which are about other answers";
-            self.fail(at.span.as_ref(), format!("{:?} is not a status that is stored", at.value), help);
+            let help = "expected one from 200 to 599 except 206 and 304, which are about other responses";
+            self.fail(at.span.as_ref(), format!("{:?} is not a status that can be stored", at.value), help);
         }
         fine
     }
@@ -214,7 +215,7 @@ impl Compiler<'_> {
 
     fn rule(&mut self, raw: &Invalidate) -> Option<InvalidateRule> {
         let Some(on) = &raw.on else {
-            self.fail(Some(&raw.span), "a rule without on", "on = \"POST,PUT,PATCH,DELETE /path/**\"");
+            self.fail(Some(&raw.span), "the rule has no on", "on = \"POST,PUT,PATCH,DELETE /path/**\"");
             return None;
         };
         let pattern = self.pattern_of_rule("on", on)?;
@@ -223,12 +224,9 @@ impl Compiler<'_> {
             && !principal
             && let Some(safe) = methods.iter().find(|method| is_safe(method))
         {
-            let help = "name methods that write, or * for all of those; principal = true lets it take away the copies of who asks";
-            self.fail(
-                on.span.as_ref(),
-                format!("{safe} changes nothing, so nothing is invalidated by it"),
-                help,
-            );
+            let help = "name methods that write, or * for all of them; a rule with principal = true \
+                may also name GET";
+            self.fail(on.span.as_ref(), format!("{safe} is a safe method, which invalidates nothing"), help);
         }
         if raw.tags.is_empty() && raw.paths.is_empty() && !principal {
             self.fail(
@@ -283,8 +281,8 @@ impl Compiler<'_> {
                 (Methods::Any, Methods::Any) => true,
             };
             if !methods || !on.template.may_meet(&pattern.template) {
-                let message = format!("except has {:?}, which on does not take", at.value);
-                self.fail(at.span.as_ref(), message, "name requests that on takes, or remove it");
+                let message = format!("except has {:?}, which on does not match", at.value);
+                self.fail(at.span.as_ref(), message, "name requests that on matches, or remove it");
                 continue;
             }
             except.push(pattern);
@@ -306,7 +304,7 @@ impl Compiler<'_> {
                 .map(|segment| match segment {
                     crate::policy::template::Segment::Literal(text) => Ok(text.clone()),
                     crate::policy::template::Segment::Name(name) => Ok(format!("{{{name}}}")),
-                    crate::policy::template::Segment::Rest => Err("** can only end it".to_owned()),
+                    crate::policy::template::Segment::Rest => Err("** must be the last segment".to_owned()),
                 })
                 .collect::<Result<_, _>>()?;
             TagTemplate::parse(&format!("/{}", normal.join("/")), pattern)
@@ -314,7 +312,7 @@ impl Compiler<'_> {
         match checked {
             Ok(path) => Some(InvalidatePath { path, prefix }),
             Err(message) => {
-                let help = "a path like \"/api/calendar\", or with all below it \"/api/calendar/**\"";
+                let help = "a path like \"/api/calendar\", or \"/api/calendar/**\" with all paths below it";
                 self.fail(at.span.as_ref(), format!("{:?}: {message}", at.value), help);
                 None
             }
@@ -329,7 +327,8 @@ impl Compiler<'_> {
         let by_user = |route: &&Arc<RoutePolicy>| route.cache.route_settings.scope == Scope::User;
         if rule.principal && !routes.routes.iter().any(|route| by_user(&route)) {
             self.warnings.push(format!(
-                "the rule on {:?} has principal = true, and no route has scope \"user\": nothing is stored for one user alone",
+                "the rule on {:?} has principal = true, and no route has scope \"user\": no \
+                response is stored for one user alone, so the rule has no effect",
                 rule.label
             ));
         }
@@ -337,7 +336,8 @@ impl Compiler<'_> {
         if rule.paths.is_empty() && !rule.tags.is_empty() && !cached.iter().any(|route| touches(&route.cache))
         {
             self.warnings.push(format!(
-                "the rule on {:?} names no tag of any cached route; it does something only where the app sends such tags (Surrogate-Key, Cache-Tag)",
+                "the rule on {:?} names no tag of any cached route; it has an effect only if the \
+                upstream sends such tags (Surrogate-Key, Cache-Tag)",
                 rule.label
             ));
         }
@@ -348,7 +348,8 @@ impl Compiler<'_> {
                 && rule.on.template.segments.starts_with(&pattern.template.segments);
             if posts && route.cache.route_settings.key_body && same && touches(&route.cache) {
                 self.warnings.push(format!(
-                    "the rule on {:?} takes POST requests that are reads by key_body of {:?}, and names their own tags; reads invalidate nothing, so it never does",
+                    "the rule on {:?} matches only POST requests that key_body of {:?} makes reads, \
+                    and names their own tags; reads invalidate nothing, so the rule has no effect",
                     rule.label, route.label
                 ));
             }
@@ -357,7 +358,8 @@ impl Compiler<'_> {
                 || windows.stale_if_error.is_some_and(|window| !window.is_zero());
             if rule.mode == crate::cache::invalidation::Mode::Soft && touches(&route.cache) && !stale {
                 self.warnings.push(format!(
-                    "the rule on {:?} is soft, but {:?} has no stale window: it is fetched anew as with \"hard\"",
+                    "the rule on {:?} has mode = \"soft\", but {:?} has no stale window: its \
+                    responses are fetched again, as with \"hard\"",
                     rule.label, route.label
                 ));
             }

@@ -58,8 +58,8 @@ impl Compiler<'_> {
         let sources: Vec<Source> = raw.principal.iter().filter_map(|at| self.source(at)).collect();
         let secret = raw.hash_key.value.as_bytes();
         if raw.hash_key.is_written() && !secret.is_empty() && secret.len() < MIN_SECRET {
-            let help = format!("expected at least {MIN_SECRET} characters that nobody can guess");
-            self.fail(raw.hash_key.span.as_ref(), "identity.hash_key is short", help);
+            let help = format!("expected at least {MIN_SECRET} characters that cannot be guessed");
+            self.fail(raw.hash_key.span.as_ref(), "identity.hash_key is too short", help);
         }
         // A reload keeps the cache, so it keeps the secret too.
         let secret = if secret.is_empty() { &self.environment.secret.expose()[..] } else { secret };
@@ -72,11 +72,11 @@ impl Compiler<'_> {
             }),
             None if claims => {
                 let span = raw.principal.iter().find(|at| at.value.starts_with("jwt:"));
-                let help =
-                    "[identity.jwt] with keys, hs256 or jwks_url: unverified claims are never believed";
+                let help = "add [identity.jwt] with keys, hs256 or jwks_url: claims that are not verified \
+                    are never used";
                 self.fail(
                     span.and_then(|at| at.span.as_ref()),
-                    "a claim of a token, and nothing to verify it by",
+                    "a claim of a token, and no key to verify the token",
                     help,
                 );
                 None
@@ -116,19 +116,22 @@ impl Compiler<'_> {
             if let Some(pattern) = file.cache.ignore_cookies.iter().find(covers) {
                 let message =
                     format!("{:?} is ignored by cache.ignore_cookies = {:?}", at.value, pattern.value);
-                let help = "write ignore_cookies without that pattern: an ignored cookie tells nobody apart";
+                let help = "remove that pattern from ignore_cookies: an ignored cookie does not \
+                    identify a user";
                 self.fail(at.span.as_ref(), message, help);
             }
         }
         for at in file.cache.ignore_cookies.iter().filter(|at| at.is_written() && !is_of_default(&at.value)) {
             if at.value == "*" {
                 self.warnings.push(
-                    "cache.ignore_cookies holds \"*\": no cookie tells users apart, so what one user gets may be given to another"
+                    "cache.ignore_cookies holds \"*\": no cookie identifies a user, so one user may \
+                    get the response of another"
                         .to_owned(),
                 );
             } else if let Some(known) = session_meant(&at.value) {
                 self.warnings.push(format!(
-                    "cache.ignore_cookies holds {:?}, which covers session cookies of frameworks ({known}): such a cookie tells nobody apart",
+                    "cache.ignore_cookies holds {:?}, which covers session cookies of frameworks \
+                    ({known}): such a cookie no longer identifies a user",
                     at.value
                 ));
             }
@@ -171,17 +174,18 @@ impl Compiler<'_> {
         }
         if jwt.keys.is_empty() && jwt.hs256.value.is_empty() && jwt.jwks_url.value.is_empty() {
             let help = "keys = [\"keys.pem\"], or hs256 or jwks_url";
-            self.fail(Some(&jwt.span), "[identity.jwt] without a key: no token would verify", help);
+            self.fail(Some(&jwt.span), "[identity.jwt] without a key: no token can be verified", help);
         }
         if !claims {
-            let warning = "[identity.jwt] verifies tokens, but nothing is a \"jwt:\" claim";
+            let warning = "[identity.jwt] verifies tokens, but no key uses a \"jwt:\" claim";
             self.warnings.push(format!("{warning}: no principal, no API key, no tier"));
         }
         let given = |at: &Spanned<String>| (!at.value.is_empty()).then(|| at.value.clone());
         for (name, at) in [("issuer", &jwt.issuer), ("audience", &jwt.audience)] {
             if at.value.is_empty() {
                 self.warnings.push(format!(
-                    "identity.jwt.{name} is empty: tokens made for others by the same keys are believed"
+                    "identity.jwt.{name} is empty: tokens that the same keys signed for others are \
+                    accepted"
                 ));
             }
         }
@@ -220,11 +224,11 @@ impl Compiler<'_> {
         let parsed = parsed
             .filter(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some());
         let Some(url) = parsed else {
-            let help = "like \"https://login.example.com/path\"";
+            let help = "expected a URL like \"https://login.example.com/path\"";
             // The path of a webhook is as good as a password.
             let told =
                 if key == "health.webhook" { "something".to_owned() } else { format!("{:?}", at.value) };
-            self.fail(at.span.as_ref(), format!("{key} is {told}, which is no URL"), help);
+            self.fail(at.span.as_ref(), format!("{key} is {told}, which is not a URL"), help);
             return None;
         };
         let (scheme, authority) = (url.scheme_str().unwrap_or("https"), url.authority()?);
@@ -241,7 +245,7 @@ impl Compiler<'_> {
             Ok(content) => Some(content),
             Err(error) => {
                 let message = format!("{} cannot be read: {error}", path.display());
-                self.fail(at.span.as_ref(), message, "name a file that is there");
+                self.fail(at.span.as_ref(), message, "name a file that exists and can be read");
                 None
             }
         }
@@ -255,8 +259,8 @@ impl Compiler<'_> {
             ("header", name) => match HeaderName::from_bytes(name.as_bytes()) {
                 Ok(name) => Some(Source::Header(name)),
                 Err(_) => {
-                    let message = format!("{:?} names no field", at.value);
-                    self.fail(at.span.as_ref(), message, "like \"header:authorization\"");
+                    let message = format!("{:?} is not the name of a field", at.value);
+                    self.fail(at.span.as_ref(), message, "expected a source like \"header:authorization\"");
                     None
                 }
             },
@@ -268,7 +272,7 @@ impl Compiler<'_> {
                     _ => "expected \"header:NAME\", \"cookie:NAME\", \"jwt:CLAIM\", \"basic\" or \"ip\""
                         .to_owned(),
                 };
-                self.fail(at.span.as_ref(), format!("{:?} is no source of a principal", at.value), help);
+                self.fail(at.span.as_ref(), format!("{:?} is not a source of a principal", at.value), help);
                 None
             }
         }

@@ -76,7 +76,8 @@ impl Compiler<'_> {
             raw.tier.iter().filter_map(|at| self.tier_source(at, file)).collect();
         self.need_tokens(file, &api_key, &tier_from, identity);
         if !raw.keys.value.is_empty() && !tier_from.contains(&TierSource::Keys) {
-            let warning = "rate_limit.tier has no \"keys\": the tiers and limits that the file of keys names are not used";
+            let warning = "rate_limit.tier has no \"keys\": the tiers and limits in the file of \
+                keys have no effect";
             self.warnings.push(warning.to_owned());
         }
         if raw.key.is_empty() {
@@ -84,11 +85,13 @@ impl Compiler<'_> {
             self.fail(raw.key_span.as_ref(), "rate_limit.key is empty", help);
         }
         if enabled && raw.unlisted_keys == Unlisted::Reject && raw.keys.value.is_empty() {
-            let warning = "rate_limit.unlisted_keys is \"reject\", and no key is listed: see rate_limit.keys";
+            let warning = "rate_limit.unlisted_keys is \"reject\", and no key is listed: every \
+                request with a key is rejected; see rate_limit.keys";
             self.warnings.push(warning.to_owned());
         }
         if enabled && raw.unlisted_keys == Unlisted::Own {
-            let warning = "rate_limit.unlisted_keys is \"own\": whoever makes up a key has a fresh allowance";
+            let warning = "rate_limit.unlisted_keys is \"own\": a client gets a fresh allowance \
+                with each key it makes up";
             self.warnings.push(warning.to_owned());
         }
         let listed = self.listed(&raw.keys, &tiers, identity.hasher(), &mut known);
@@ -126,7 +129,7 @@ impl Compiler<'_> {
         let raw = &file.rate_limit;
         if !enabled {
             if !raw.tiers.is_empty() {
-                self.warnings.push("rate_limit.enabled is false: nobody is limited".to_owned());
+                self.warnings.push("rate_limit.enabled is false: no limit is applied".to_owned());
             }
             return 0;
         }
@@ -140,7 +143,11 @@ impl Compiler<'_> {
             };
             let span = raw.default.span.as_ref().or(raw.enabled.as_ref().and_then(|at| at.span.as_ref()));
             let span = span.or(raw.tiers.first().and_then(|tier| tier.name.span.as_ref()));
-            self.fail(span, format!("there is no tier {:?} for whoever names none", raw.default.value), help);
+            self.fail(
+                span,
+                format!("there is no tier {:?}, which rate_limit.default names", raw.default.value),
+                help,
+            );
         }
         found.unwrap_or(0)
     }
@@ -150,7 +157,7 @@ impl Compiler<'_> {
         for limit in raw {
             self.name("a limit", &limit.name);
             if limit.name.value == CONCURRENCY {
-                let help = "another name: this one is that of the cap on requests in flight";
+                let help = "choose another name: this one belongs to the cap on requests in flight";
                 self.fail(limit.name.span.as_ref(), format!("a limit named {CONCURRENCY:?}"), help);
             }
             let Some(quota) = self.quota(limit) else { continue };
@@ -184,12 +191,12 @@ impl Compiler<'_> {
             Ok(quota) => Some(quota),
             Err(QuotaError::TooFast) => {
                 let help = format!("expected at most {MAX_A_SECOND} a second");
-                self.fail(span.as_ref(), "a rate that limits nothing", help);
+                self.fail(span.as_ref(), "a rate above the maximum", help);
                 None
             }
             Err(QuotaError::TooSlow) => {
                 let help = "a smaller burst, or a higher rate";
-                self.fail(burst_span, "a burst that takes more than a year to be there again", help);
+                self.fail(burst_span, "a burst that takes more than a year to refill", help);
                 None
             }
         }
@@ -198,8 +205,8 @@ impl Compiler<'_> {
     fn name(&mut self, what: &str, at: &Spanned<String>) {
         let fine = |c: char| c.is_ascii_alphanumeric() || "_-.:".contains(c);
         if at.value.is_empty() || at.value.len() > MAX_NAME_LENGTH || !at.value.chars().all(fine) {
-            let help = format!("1 to {MAX_NAME_LENGTH} letters, digits and - _ . :");
-            self.fail(at.span.as_ref(), format!("{:?} is no name of {what}", at.value), help);
+            let help = format!("expected 1 to {MAX_NAME_LENGTH} characters: letters, digits and - _ . :");
+            self.fail(at.span.as_ref(), format!("{:?} is not a valid name of {what}", at.value), help);
         }
     }
 
@@ -209,7 +216,7 @@ impl Compiler<'_> {
         let fine = web && at.value.len() <= MAX_TEXT_LENGTH;
         if !fine {
             let message = format!("upgrade is {:?}", at.value);
-            self.fail(at.span.as_ref(), message, "a URL, like \"https://example.com/pricing\"");
+            self.fail(at.span.as_ref(), message, "expected a URL like \"https://example.com/pricing\"");
         }
         fine.then(|| at.value.clone())
     }
@@ -238,11 +245,11 @@ impl Compiler<'_> {
             Some(("jwt", claim)) if !claim.is_empty() => Some(TierSource::Claim(claim.to_owned())),
             Some(("header", name)) => {
                 if file.server.trusted_proxies.is_empty() {
-                    let help =
-                        "list the proxy that sets it in server.trusted_proxies: nobody else is believed";
+                    let help = "list the proxy that sets it in server.trusted_proxies: only trusted \
+                        proxies may set it";
                     self.fail(
                         at.span.as_ref(),
-                        format!("a tier from {:?}, and no trusted proxy", at.value),
+                        format!("a tier from {:?}, and no trusted proxy that may set it", at.value),
                         help,
                     );
                 }
@@ -274,7 +281,8 @@ impl Compiler<'_> {
             _ if of_tier => claim.and_then(|at| at.span.as_ref()),
             _ => return,
         };
-        let help = "[identity.jwt] with keys, hs256 or jwks_url: unverified claims are never believed";
-        self.fail(span, "a claim of a token, and nothing to verify it by", help);
+        let help = "add [identity.jwt] with keys, hs256 or jwks_url: claims that are not verified \
+            are never used";
+        self.fail(span, "a claim of a token, and no key to verify the token", help);
     }
 }

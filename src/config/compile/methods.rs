@@ -61,16 +61,21 @@ impl Compiler<'_> {
         for method in methods {
             let name = method.as_str();
             if *method == Method::CONNECT {
-                self.fail(written.span.as_ref(), "CONNECT is always refused", "remove it from match");
+                self.fail(written.span.as_ref(), "CONNECT is always rejected", "remove it from match");
             } else if matches!(name, "ANY" | "ALL") {
-                self.fail(written.span.as_ref(), format!("{method} is no method"), "* stands for any method");
+                self.fail(
+                    written.span.as_ref(),
+                    format!("{method} is not a method"),
+                    "write * for any method",
+                );
             } else if let Some(meant) = meant(name) {
                 let help = format!("did you mean {meant}?");
                 self.fail(written.span.as_ref(), format!("{method} is not a registered method"), help);
             } else if !REGISTERED.contains(&name) && !IN_USE.contains(&name) {
                 let near = nearest(name, &REGISTERED)
                     .map_or_else(String::new, |near| format!("; did you mean {near}?"));
-                self.warnings.push(format!("{:?}: {method} is not a method people use{near}", written.value));
+                self.warnings
+                    .push(format!("{:?}: {method} is not a method in common use{near}", written.value));
             }
         }
     }

@@ -172,8 +172,7 @@ impl Compiler<'_> {
         let names = || file.upstreams.iter().map(|upstream| upstream.name.as_str());
         let found = match at.value.strip_prefix("upstream:") {
             Some("primary") if names().any(|name| name == "primary") => {
-                let help =
-                    "\"upstream:primary\" is the url of [upstream]: call [upstreams.primary] something else";
+                let help = "\"upstream:primary\" means the url of [upstream]: rename [upstreams.primary]";
                 self.fail(at.span.as_ref(), "\"upstream:primary\" can be read in two ways", help);
                 return None;
             }
@@ -207,14 +206,14 @@ impl Compiler<'_> {
         if health.webhook.value.is_empty() {
             if !secret.value.is_empty() {
                 let help = "webhook = \"https://...\"";
-                self.fail(secret.span.as_ref(), "a secret of a webhook, and no health.webhook", help);
+                self.fail(secret.span.as_ref(), "health.webhook_secret without health.webhook", help);
             }
             return None;
         }
         let (upstream, target) = self.fetched("health.webhook", &health.webhook)?;
         let secret = Some(secret.value.clone()).filter(|secret| !secret.is_empty()).map(Secret::new);
         if secret.is_none() {
-            self.warnings.push("health.webhook_secret is empty: what is sent is not signed".to_owned());
+            self.warnings.push("health.webhook_secret is empty: webhook requests are not signed".to_owned());
         }
         Some(Webhook { upstream, target, secret })
     }

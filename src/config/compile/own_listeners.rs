@@ -32,7 +32,11 @@ impl Compiler<'_> {
             let span =
                 written.iter().find(|(url, _)| *url == endpoint.url).and_then(|(_, span)| span.as_ref());
             let message = format!("{:?} is {key} of Pillion itself ({listener})", endpoint.url);
-            self.fail(span, message, "give the app's own address, or listen somewhere else");
+            self.fail(
+                span,
+                message,
+                "give the address of the upstream, or let Pillion listen on another one",
+            );
         }
     }
 }

@@ -27,7 +27,7 @@ impl Compiler<'_> {
                 None => {
                     let known = Coding::ALL.map(Coding::as_str);
                     let help = match nearest(&at.value, &known) {
-                        _ if at.value == "brotli" => "its name in HTTP is \"br\"".to_owned(),
+                        _ if at.value == "brotli" => "its name in HTTP is \"br\": write that".to_owned(),
                         Some(near) => format!("did you mean {near:?}?"),
                         None => format!("expected some of {}", known.join(", ")),
                     };
@@ -49,7 +49,11 @@ impl Compiler<'_> {
         let min = &raw.min_size;
         if min.value.0 > MAX_JUDGED {
             let message = format!("compression.min_size is {} bytes", min.value.0);
-            self.fail(min.span.as_ref(), message, "expected at most \"1MiB\"; enabled = false codes nothing");
+            self.fail(
+                min.span.as_ref(),
+                message,
+                "expected at most \"1MiB\"; to turn compression off, write enabled = false",
+            );
         }
         CompressionPolicy {
             codings,
@@ -68,7 +72,7 @@ impl Compiler<'_> {
             self.fail(
                 at.span.as_ref(),
                 message,
-                "expected at most \"16MiB\": so much is held for each answer",
+                "expected at most \"16MiB\": this much is buffered for each response",
             );
         }
         EtagPolicy { max_size: at.value.0.min(MAX_TAGGED) }

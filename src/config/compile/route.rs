@@ -76,7 +76,8 @@ impl Compiler<'_> {
         if let Some((above, route)) = before.iter().zip(routes).take(SEARCHED).find(hides) {
             let hidden = routes.len() + 1;
             self.warnings.push(format!(
-                "route {hidden} is never reached: \"{} {}\" above takes all it matches",
+                "route {hidden} is never reached: \"{} {}\" above matches all its requests; move it \
+                up, or remove it",
                 above.methods, route.label
             ));
         }
@@ -84,7 +85,7 @@ impl Compiler<'_> {
 
     fn route(&mut self, raw: &Route, file: &File, limits: &[String]) -> Option<(Pattern, RoutePolicy)> {
         let Some(written) = &raw.pattern else {
-            self.fail(Some(&raw.span), "a route without match", "match = \"GET /path/**\"");
+            self.fail(Some(&raw.span), "the route has no match", "match = \"GET /path/**\"");
             return None;
         };
         let pattern = match Pattern::parse(&written.value) {
@@ -108,15 +109,17 @@ impl Compiler<'_> {
             self.positive("timeout", timeout);
         }
         if let (Some(cache), false) = (&raw.cache, matches!(action, Action::Forward)) {
-            let help = "put it in the route that matches what goes to the app";
-            self.fail(Some(&cache.span), "cache on a route that asks no app", help);
+            let help = "put it in the route that matches what goes to the upstream";
+            self.fail(Some(&cache.span), "cache on a route that sends nothing to an upstream", help);
         }
         let mut cache = self.route_cache(raw.cache.as_ref(), pattern.as_ref(), file);
         if cache.route_settings.scope == Scope::Auto
             && (cache.route_settings.ttl.is_some() || !cache.route_settings.ttl_by_status.is_empty())
         {
             self.warnings.push(format!(
-                "route {:?} has a lifetime and scope \"auto\": a request that says who asks gets and leaves only responses that say public or s-maxage; write scope = \"user\" for a copy for each user, or scope = \"shared\" where all get the same",
+                "route {:?} has a lifetime and scope \"auto\": for a request that identifies its \
+                user, only responses with public or s-maxage are used and stored; write scope = \
+                \"user\" for a copy for each user, or scope = \"shared\" if all users get the same",
                 written.value
             ));
         }
@@ -154,13 +157,13 @@ impl Compiler<'_> {
     fn stream_route(&mut self, raw: &Route, action: &Action, stored: bool) {
         let span = raw.stream.span.as_ref().or(Some(&raw.span));
         if !matches!(action, Action::Forward) {
-            let help = "put it in the route that matches what goes to the app";
-            self.fail(span, "stream on a route that asks no app", help);
+            let help = "put it in the route that matches what goes to the upstream";
+            self.fail(span, "stream on a route that sends nothing to an upstream", help);
         } else if raw.cache.is_some() && stored {
             self.fail(
                 span,
                 "a route with stream = true has a cache",
-                "streams are not stored: remove one of them",
+                "streams are never stored: remove stream or cache",
             );
         }
     }
@@ -175,7 +178,11 @@ impl Compiler<'_> {
         .flatten()
         .collect();
         if let [_, second, ..] = written[..] {
-            self.fail(Some(second), "a route does one of rewrite, deny and redirect", "remove the others");
+            self.fail(
+                Some(second),
+                "a route can have only one of rewrite, deny and redirect",
+                "remove the others",
+            );
         }
         // All that is written is checked, also where only one of it can be.
         let rewrite = raw.rewrite.as_ref().map(|rewrite| {
@@ -184,7 +191,7 @@ impl Compiler<'_> {
                 self.fail(upstream.span.as_ref(), "a route that rewrites has no upstream of its own", help);
             }
             if let Err(message) = Template::parse_path(&rewrite.value) {
-                let help = "a path; the query of the request goes on behind it";
+                let help = "expected a path without a query; the query of the request is kept";
                 self.fail(rewrite.span.as_ref(), format!("{:?}: {message}", rewrite.value), help);
                 return None;
             }
@@ -226,7 +233,11 @@ impl Compiler<'_> {
                 Segment::Rest => (pattern.is_none_or(|pattern| pattern.template.has_rest()), "**".to_owned()),
             };
             if !known {
-                self.fail(at.span.as_ref(), format!("{shown} is not in match"), "use what match captures");
+                self.fail(
+                    at.span.as_ref(),
+                    format!("{shown} is not in match"),
+                    "use names that match captures",
+                );
                 return None;
             }
         }
@@ -265,7 +276,7 @@ impl Compiler<'_> {
             self.fail(
                 to.span.as_ref(),
                 format!("{base:?} is not a scheme and a host"),
-                "like https://example.com",
+                "expected a URL like https://example.com",
             );
             return None;
         }
@@ -303,8 +314,8 @@ impl Compiler<'_> {
                 Ok(value) => edits.set.push((name, value)),
                 Err(_) => {
                     // Which may be a credential.
-                    let message = format!("what {name} is set to is not a field value");
-                    self.fail(at.span.as_ref(), message, "no control characters");
+                    let message = format!("the value of {name} is not a field value");
+                    self.fail(at.span.as_ref(), message, "remove the control characters");
                 }
             }
         }
@@ -319,7 +330,11 @@ impl Compiler<'_> {
             }
             Ok(name) => Some(name),
             Err(_) => {
-                self.fail(span, format!("{written:?} is not a field name"), "letters, digits and dashes");
+                self.fail(
+                    span,
+                    format!("{written:?} is not a field name"),
+                    "expected letters, digits and dashes",
+                );
                 None
             }
         }
@@ -355,7 +370,7 @@ impl Compiler<'_> {
                 self.fail(
                     link.span.as_ref(),
                     format!("{:?} is not a URL", link.value),
-                    "like https://example.com/v2",
+                    "expected a URL like https://example.com/v2",
                 );
             }
             add(true, header::LINK, format!("<{}>; rel=\"deprecation\"", link.value));

@@ -64,8 +64,12 @@ impl Compiler<'_> {
         });
         let numbers = [&raw.cost, &raw.concurrency].into_iter().flatten().map(|at| at.span.clone());
         if let Some(span) = limits.into_iter().chain(numbers).next() {
-            let help = "put it in the route that matches what goes to the app";
-            self.fail(span.as_ref().or(Some(&raw.span)), "limits on a route that asks no app", help);
+            let help = "put it in the route that matches what goes to the upstream";
+            self.fail(
+                span.as_ref().or(Some(&raw.span)),
+                "limits on a route that sends nothing to an upstream",
+                help,
+            );
         }
     }
 
@@ -95,7 +99,8 @@ impl Compiler<'_> {
             });
             if let Some((whose, limit)) = exceeded {
                 let message = format!(
-                    "a cost of {} is more than the burst of {} of {:?} {whose}: no request would ever conform",
+                    "a cost of {} is more than the burst of {} of {:?} {whose}: no request could \
+                    ever pass",
                     route.cost, limit.quota.burst, limit.name
                 );
                 self.fail(Some(&span), message, "a lower cost, or a higher burst");
@@ -105,7 +110,8 @@ impl Compiler<'_> {
         for tier in &limits.tiers {
             for limit in tier.limits.iter().filter(|limit| limit.named && !named(limit.id)) {
                 self.warnings.push(format!(
-                    "limit {:?} of tier {:?} holds nowhere: it is on = \"named\", and no route names it",
+                    "limit {:?} of tier {:?} has no effect: it is on = \"named\", and no route \
+                    names it",
                     limit.name, tier.name
                 ));
             }
@@ -113,7 +119,9 @@ impl Compiler<'_> {
         let used = file.routes.iter().any(|route| route.limits.is_some() || route.cost.is_some());
         if used && !limits.enabled {
             self.warnings.push(
-                "no tier is written or rate_limit is off: limits and cost of routes do nothing".to_owned(),
+                "no tier is configured, or rate_limit is off: limits and cost of routes have no \
+                effect"
+                    .to_owned(),
             );
         }
     }

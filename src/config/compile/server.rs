@@ -52,7 +52,7 @@ impl Compiler<'_> {
         let tls_listens = file.tls.as_ref().is_some_and(|tls| !tls.listen.is_empty());
         if server.listen.is_empty() && !tls_listens {
             let help = "give server.listen or [server.tls] listen an address";
-            self.fail(server.listen_span.as_ref(), "nothing to listen on", help);
+            self.fail(server.listen_span.as_ref(), "no address to listen on", help);
         }
         let admin = self.optional_address("server.admin", &server.admin);
         let probes = self.optional_address("server.probes", &server.probes);
@@ -60,13 +60,17 @@ impl Compiler<'_> {
         let token = Some(server.admin_token.value.clone()).filter(|token| !token.is_empty());
         if admin.is_some_and(|admin| !admin.ip().is_loopback()) && token.is_none() {
             let span = server.admin.span.as_ref();
-            let help = "set server.admin_token, or use server.probes for what is read only";
+            let help = "set server.admin_token, or use server.probes, which only allows reads";
             self.fail(span, "server.admin can be reached from outside without a token", help);
         }
         let admin_hosts = self.admin_hosts(&server.admin_hosts);
         if server.redirect_https.value && file.tls.is_none() && server.trusted_proxies.is_empty() {
-            let help = "add [server.tls], or trusted_proxies whose X-Forwarded-Proto tells https";
-            self.fail(server.redirect_https.span.as_ref(), "redirect_https leads nowhere", help);
+            let help = "add [server.tls], or list trusted_proxies that send X-Forwarded-Proto";
+            self.fail(
+                server.redirect_https.span.as_ref(),
+                "redirect_https without an https listener: the redirect leads nowhere",
+                help,
+            );
         }
         if server.proxy_protocol.value && server.trusted_proxies.is_empty() {
             let help = "name the balancers that send the header in server.trusted_proxies";
@@ -165,7 +169,7 @@ impl Compiler<'_> {
                 continue;
             };
             if let Some((other, _)) = seen.iter().find(|(_, known)| *known == address) {
-                let message = format!("{name} is {address}, which {other} has already");
+                let message = format!("{name} is {address}, which {other} already uses");
                 self.fail(at.span.as_ref(), message, "every listener needs an address of its own");
             }
             seen.push((name, address));
@@ -175,7 +179,7 @@ impl Compiler<'_> {
     /// Zero would be "at once", which nobody means; there is no "never".
     pub(super) fn positive(&mut self, path: &str, at: &Spanned<std::time::Duration>) {
         if at.value.is_zero() {
-            self.fail(at.span.as_ref(), format!("{path} is zero"), "expected a duration longer than nothing");
+            self.fail(at.span.as_ref(), format!("{path} is zero"), "expected a duration above zero");
         }
     }
 

@@ -36,7 +36,7 @@ impl Compiler<'_> {
         let compiled: Vec<UpstreamPolicy> =
             std::iter::once(first).chain(&file.upstreams).filter_map(|raw| self.upstream(raw)).collect();
         if file.upstreams.iter().any(|upstream| upstream.name == "upstream") {
-            self.fail(None, "[upstreams.upstream] has the name of [upstream]", "call it something else");
+            self.fail(None, "[upstreams.upstream] has the same name as [upstream]", "rename it");
         }
         (self.problems.len() == before).then_some(compiled)
     }
@@ -112,14 +112,14 @@ impl Compiler<'_> {
             }
             match endpoint(&at.value, tls.as_ref()) {
                 Ok(endpoint) if endpoints.iter().any(|known| known.place == endpoint.place) => {
-                    let message = format!("{:?} is named twice", at.value);
-                    self.fail(at.span.as_ref(), message, "each replica is another instance of the app");
+                    let message = format!("{:?} is listed twice", at.value);
+                    self.fail(at.span.as_ref(), message, "list each replica once");
                 }
                 Ok(endpoint) => endpoints.push(endpoint),
                 Err(message) => {
                     self.fail(
                         at.span.as_ref(),
-                        format!("{:?} is not a URL of an app: {message}", at.value),
+                        format!("{:?} is not a URL of an upstream: {message}", at.value),
                         FORMS,
                     );
                 }
@@ -147,7 +147,7 @@ impl Compiler<'_> {
             (None, None) => None,
             _ => {
                 let span = raw.cert.span.as_ref().or(raw.key.span.as_ref());
-                self.fail(span, "a client certificate needs both cert and key", "add the other file");
+                self.fail(span, "a client certificate needs both cert and key", "add the missing one");
                 None
             }
         };
@@ -194,12 +194,12 @@ fn endpoint(url: &str, tls: Option<&Scheme>) -> Result<EndpointPolicy, String> {
         Some(("http", rest)) => (Scheme::Http, 80, rest),
         Some(("h2c", rest)) => (Scheme::H2c, 80, rest),
         Some(("https", rest)) => (tls.cloned().ok_or("TLS could not be set up")?, 443, rest),
-        Some((other, _)) => return Err(format!("{other}:// is not spoken")),
+        Some((other, _)) => return Err(format!("{other}:// is not supported")),
         None => return Err("it has no scheme".to_owned()),
     };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if path.len() > 1 {
-        return Err("a path does not belong here; use rewrite in a route".to_owned());
+        return Err("the URL of an upstream has no path; use rewrite in a route".to_owned());
     }
     let authority: Authority = host.parse().map_err(|_| "the host is malformed".to_owned())?;
     if authority.host().is_empty() || host.contains('@') {
@@ -211,7 +211,7 @@ fn endpoint(url: &str, tls: Option<&Scheme>) -> Result<EndpointPolicy, String> {
     let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = authority.port_u16().unwrap_or(port);
     if port == 0 {
-        return Err("nothing can be reached at port 0".to_owned());
+        return Err("port 0 cannot be connected to".to_owned());
     }
     Ok(EndpointPolicy { url: url.to_owned(), place: Place::Host(name, port), scheme, authority })
 }

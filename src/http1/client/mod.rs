@@ -359,7 +359,9 @@ impl Sending {
                 Some(head) if head.parts.status == StatusCode::SWITCHING_PROTOCOLS => {
                     if request.upgrade.is_none() {
                         // RFC 9110 15.2.2: only in response to an Upgrade.
-                        return Err(SendError::Malformed(HeadError::Malformed("a 101 nobody asked for")));
+                        return Err(SendError::Malformed(HeadError::Malformed(
+                            "a 101 response to a request without Upgrade",
+                        )));
                     }
                     return Ok(Some(head));
                 }

@@ -190,7 +190,9 @@ impl Writing {
             Outgoing::Length(_) => {
                 let length = data.len() as u64;
                 if length > self.left {
-                    return Err(BodyError::UpstreamMalformed("more content than its Content-Length"));
+                    return Err(BodyError::UpstreamMalformed(
+                        "the content is longer than its Content-Length",
+                    ));
                 }
                 self.left -= length;
                 // Content that follows leaves in a vectored write anyway.

@@ -53,7 +53,11 @@ where
                     tracing::warn!(
                         route,
                         path,
-                        "two requests that differ only in fields that may say who asks get different responses on a route with scope \"auto\", which goes on sharing them; the app should say private, or Vary; scope = \"user\" keeps a copy for each user, key_headers one for each value of a field"
+                        "a route with scope \"auto\" got different responses to two requests that \
+                        differ only in fields that may identify the user; the route still shares \
+                        responses. The upstream should send private or Vary; or set scope = \
+                        \"user\" for a copy for each user, or key_headers for a copy for each value \
+                        of a field"
                     );
                 }
             } else if trips && layer.cache.stop(route, now) {
@@ -63,7 +67,8 @@ where
                 tracing::warn!(
                     route,
                     path,
-                    "two users get different answers on a route with scope \"shared\": it is not cached any more, for an hour; scope = \"user\" keeps a copy for each"
+                    "two users got different responses on a route with scope \"shared\"; it is not \
+                    cached for an hour. Set scope = \"user\" for a copy for each user"
                 );
             }
         });

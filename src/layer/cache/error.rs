@@ -20,7 +20,9 @@ pub(crate) enum CacheError {
 impl fmt::Display for CacheError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CacheError::OnlyIfCached => f.write_str("nothing is stored for it, and only that was asked for"),
+            CacheError::OnlyIfCached => f.write_str(
+                "no stored response can be used, and the request allows no other (only-if-cached)",
+            ),
             CacheError::Shared(error) => error.fmt(f),
         }
     }

@@ -235,7 +235,7 @@ impl CacheExchange {
                 }
                 return match instead {
                     Some(response) => {
-                        tracing::debug!(%error, "a stale answer in place of an error");
+                        tracing::debug!(%error, "a stale response was sent in place of an error");
                         Ok(response)
                     }
                     None => Err(CacheError::Shared(error).into()),

@@ -58,7 +58,7 @@ impl CacheExchange {
         // RFC 9111 4.3.4: a 304 about another response updates nothing.
         let is_other = is_about_other(&before.fields, response.headers());
         if is_other {
-            tracing::debug!("the app's 304 has another tag than it was asked about");
+            tracing::debug!("the upstream's 304 has an entity tag that the revalidation did not name");
             self.cache.store.forget(&fetching.read.key, &candidate.stored);
         } else {
             // The age of the stored response counts from this 304 on.

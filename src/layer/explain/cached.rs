@@ -30,7 +30,8 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
     let route_settings = &routed.route.cache.route_settings;
     let scope = match route_settings.scope {
         Scope::Auto => {
-            "auto: one copy for all where nothing says who asks; else only what says that it is for all"
+            "auto: one copy for all if nothing identifies the user; otherwise only responses that \
+            are marked as public"
         }
         Scope::Shared => "shared: one copy for all",
         Scope::User => "user: one copy for each principal",
@@ -39,9 +40,9 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
     let passed = match &routed.upgrade {
         Some(protocols) => {
             let protocols = protocols.to_str().unwrap_or("another protocol");
-            Some(format!("passed by: it is to be upgraded to {protocols}"))
+            Some(format!("bypassed: the request asks for an upgrade to {protocols}"))
         }
-        None => grpc.then(|| "passed by: gRPC answers in trailers".to_owned()),
+        None => grpc.then(|| "bypassed: gRPC responds in trailers".to_owned()),
     };
     if let Some(passed) = passed {
         let writes = if is_safe(routed.request.method()) { "" } else { "a write, and " };
@@ -49,17 +50,19 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
         return;
     }
     if purge::is_for_us(&routed.request, &routed.record, &routed.peer) {
-        told.say("cache", "answered here: what is stored for this URL is purged (cache.purge_from)");
+        told.say("cache", "answered by Pillion: stored responses for this URL are purged (cache.purge_from)");
         return;
     }
     match RequestClass::classify(routed, cache) {
         RequestClass::Write => {
-            told.say("cache", "a write: it is never answered from the cache");
+            told.say("cache", "a write: its response never comes from the cache");
             return;
         }
-        RequestClass::Content => told.say("cache", format!("scope {scope}; the content is part of the key")),
+        RequestClass::Content => {
+            told.say("cache", format!("scope {scope}; the content is part of the cache key"))
+        }
         RequestClass::Pass(why) => {
-            told.say("cache", format!("passed by: {} (scope {scope})", why.sentence()));
+            told.say("cache", format!("bypassed: {} (scope {scope})", why.sentence()));
             return;
         }
         RequestClass::Read(read) => {
@@ -69,11 +72,13 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
                     Personal::No => {}
                     Personal::Authorization => told.say(
                         "cache",
-                        "it says who asks: it gets and leaves only public, s-maxage or must-revalidate",
+                        "it identifies the user: only responses with public, s-maxage or \
+                        must-revalidate are used and stored",
                     ),
                     Personal::Otherwise => told.say(
                         "cache",
-                        "it says who asks, by a cookie or a field: it gets and leaves only public or s-maxage",
+                        "it identifies the user, by a cookie or a field: only responses with public \
+                        or s-maxage are used and stored",
                     ),
                 }
             }
@@ -83,7 +88,8 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
                 told.say(
                     "cache",
                     format!(
-                        "it may want a fragment: it gets and leaves only responses whose Vary names {names}"
+                        "it may ask for a fragment: only responses whose Vary names {names} are \
+                        used and stored"
                     ),
                 );
             }
@@ -92,8 +98,14 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
                 told.say(
                     "cache",
                     match stripped {
-                        true => "the app gets it without the parameters that do not count (strip_query)",
-                        false => "it has parameters that do not count: it gets what is stored without them, and leaves nothing",
+                        true => {
+                            "the upstream gets it without the parameters that are not part of \
+                            the cache key (strip_query)"
+                        }
+                        false => {
+                            "it has parameters that are not part of the cache key: it uses \
+                            what is stored without them, and leaves nothing"
+                        }
                     },
                 );
             }
@@ -104,7 +116,7 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
                     if shown.query.is_empty() { String::new() } else { format!("?{}", text(shown.query)) };
                 let (host, path) = (text(shown.host), text(shown.path));
                 let told_host = shown.told_host.map(text);
-                let by = told_host.as_ref().map_or(String::new(), |host| format!(", told of as {host}"));
+                let by = told_host.as_ref().map_or(String::new(), |host| format!(", forwarded as {host}"));
                 let whose = if shown.principal.is_some() { ", of this principal" } else { "" };
                 let version = match settings.version.as_str() {
                     "" => String::new(),
@@ -124,7 +136,7 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
             let (_, tags) = invalidation_keys::for_request(routed, cache, principal);
             let names: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
             match names.is_empty() {
-                true => told.say("tags", "none but those the app sends"),
+                true => told.say("tags", "none but those the upstream sends"),
                 false => told.say("tags", names.join(", ")),
             }
         }
@@ -138,7 +150,7 @@ fn lifetime(told: &mut Explanation, routed: &Routed) {
     match route_settings.ttl {
         Some(ttl) => {
             let over = match route_settings.overrides {
-                Override::None => "where the app says nothing of it",
+                Override::None => "if the upstream gives none",
                 Override::Lifetime => "whatever max-age, no-cache and Expires say (override = \"lifetime\")",
                 Override::NoStore => {
                     "whatever max-age, no-cache, Expires and no-store say (override = \"no-store\")"
@@ -149,26 +161,32 @@ fn lifetime(told: &mut Explanation, routed: &Routed) {
         None => {
             let derived = match settings.heuristic_max {
                 Duration::ZERO => "none".to_owned(),
-                max => format!("a tenth of the time since Last-Modified, {max:?} at most"),
+                max => format!("a tenth of the time since Last-Modified, at most {max:?}"),
             };
-            told.say("lifetime", format!("by the app's Cache-Control or Expires; else {derived}"));
+            told.say(
+                "lifetime",
+                format!("set by the upstream's Cache-Control or Expires; otherwise {derived}"),
+            );
         }
     }
     if route_settings.ttl.is_none() || route_settings.overrides == Override::None {
         let max = settings.max_ttl;
-        told.say("lifetime", format!("the app's word holds for {max:?} at most (cache.max_ttl)"));
+        told.say("lifetime", format!("the upstream can set at most {max:?} (cache.max_ttl)"));
     }
     for (status, ttl) in &route_settings.ttl_by_status {
         told.say("lifetime", format!("{ttl:?} for {}", status.as_u16()));
     }
     let unreachable = route_settings.stale_if_error.unwrap_or(settings.stale_if_error);
     let stale = [
-        ("while it is asked again", route_settings.stale_while_revalidate),
-        ("where no response can be had", unreachable),
-        ("in place of its own 502 to 504", route_settings.stale_if_error.unwrap_or_default()),
+        ("while it is revalidated", route_settings.stale_while_revalidate),
+        ("if the upstream sends no response", unreachable),
+        ("in place of the upstream's own 502 to 504", route_settings.stale_if_error.unwrap_or_default()),
     ];
     for (when, window) in stale.iter().filter(|(_, window)| *window > Duration::ZERO) {
-        told.say("lifetime", format!("then stale for {window:?} {when}, where the app says nothing of it"));
+        told.say(
+            "lifetime",
+            format!("then stale for {window:?} {when}, if the upstream gives no other time"),
+        );
     }
 }
 
@@ -178,7 +196,7 @@ pub(super) fn invalidation(told: &mut Explanation, routed: &Routed, method: &Met
     let Ok(normal) = path::normalise(routed.request.uri().path()) else { return };
     let host = host::text(routed.request.headers());
     let writes = !is_safe(method);
-    let would = if writes { "" } else { "a write here would take away " };
+    let would = if writes { "" } else { "a write here would invalidate " };
     told.say("invalidates", format!("{would}its own path: {}", normal.normal));
     // `PURGE` is either for Pillion or for the app, so no rule applies to it.
     let rules = policy.invalidate.iter().filter(|_| !purge::is_purge(method));
@@ -198,7 +216,7 @@ pub(super) fn invalidation(told: &mut Explanation, routed: &Routed, method: &Met
         let mut all: Vec<String> = tags.chain(paths).collect();
         if rule.principal {
             let whose =
-                if all.is_empty() { "all copies of who asks" } else { "among the copies of who asks" };
+                if all.is_empty() { "all copies of the writer" } else { "among the copies of the writer" };
             all.push(whose.to_owned());
         }
         let on_redirect = match rule.on_redirect {
@@ -214,12 +232,12 @@ pub(super) fn invalidation(told: &mut Explanation, routed: &Routed, method: &Met
 /// Explains the cache directives of the request (RFC 9111 5.2.1).
 fn directives(told: &mut Explanation, directives: &RequestDirectives) {
     let said = [
-        (directives.no_store, "no-store: nothing of it is stored"),
-        (directives.no_cache, "no-cache: what is stored is asked about before it is used"),
-        (directives.only_if_cached, "only-if-cached: 504 where nothing stored may be used"),
-        (directives.max_age.is_some(), "max-age: nothing older is used"),
-        (directives.min_fresh.is_some(), "min-fresh: nothing is used that is fresh for less long"),
-        (directives.max_stale.is_some(), "max-stale: it takes stale answers too"),
+        (directives.no_store, "no-store: its response is not stored"),
+        (directives.no_cache, "no-cache: a stored response is revalidated before it is used"),
+        (directives.only_if_cached, "only-if-cached: 504 if no stored response can be used"),
+        (directives.max_age.is_some(), "max-age: no older stored response is used"),
+        (directives.min_fresh.is_some(), "min-fresh: no stored response is used that is fresh for less time"),
+        (directives.max_stale.is_some(), "max-stale: stale responses are accepted too"),
     ];
     for (_, what) in said.iter().filter(|(says, _)| *says) {
         told.say("cache", format!("the request says {what}"));

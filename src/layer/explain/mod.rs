@@ -58,7 +58,7 @@ pub(crate) fn explain(
     let host = host::text(headers).to_owned();
     let grpc = grpc::is_call(method, headers);
     if uri.authority().is_none() && !fields.iter().any(|(name, _)| name == header::HOST) {
-        told.say("host", format!("{host}, as neither the URL nor a field names another"));
+        told.say("host", format!("{host}, because neither the URL nor a field names another"));
     }
     let beginning = RequestInfo {
         started: now,
@@ -86,7 +86,7 @@ pub(crate) fn explain(
             }
             let loose = loose::reading(&read.normal);
             if read.is_odd && loose != read.normal {
-                told.say("path", format!("some apps read it as {loose}: deny holds for that too"));
+                told.say("path", format!("some apps read it as {loose}: deny applies to that too"));
             }
         }
         Err(error) => {
@@ -110,7 +110,7 @@ pub(crate) fn explain(
                 if odd && !routed.request.headers().contains_key(name) {
                     told.say(
                         "dropped",
-                        format!("{name}: some apps take it for another field (server.underscores)"),
+                        format!("{name}: some apps read it as another field (server.underscores)"),
                     );
                 }
             }
@@ -140,7 +140,7 @@ fn explain_route(
         Some(pattern) => {
             told.say("route", format!("{} of {}: {}", order + 1, routes.len() - 1, written(pattern, found)))
         }
-        None => told.say("route", "none matches: the defaults hold".to_owned()),
+        None => told.say("route", "none matches: the defaults apply".to_owned()),
     }
     for (at, route) in routes.iter().take(order).take(MAX_ROUTES).enumerate() {
         if let Some(pattern) = &route.pattern
@@ -176,10 +176,10 @@ fn explain_upstream(told: &mut Explanation, routed: &Routed) {
     let urls: Vec<&str> = upstream.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect();
     let mut line = format!("{} ({})", upstream.name, urls.join(", "));
     if routed.route.stream {
-        line.push_str(", a stream from its start: it counts in max_streams and has no response_timeout");
+        line.push_str(", a stream from its start: it counts toward max_streams and has no response_timeout");
     } else {
         let timeout = routed.route.timeout.unwrap_or(upstream.response_timeout);
-        let _ = write!(line, ", answers within {timeout:?}");
+        let _ = write!(line, ", responds within {timeout:?}");
     }
     told.say("app", line);
 }
@@ -189,12 +189,9 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
     let limits = &routed.route.limits;
     let headers = routed.request.headers();
     match routed.record.verified_claims(headers) {
-        Err(_) => told.say(
-            "token",
-            "there is one, and it does not verify: it proves nothing, and the cache is passed by",
-        ),
+        Err(_) => told.say("token", "it does not verify: it proves nothing, and the cache is bypassed"),
         Ok(Some(_)) => told.say("token", "it verifies"),
-        Ok(None) if policy.identity.proves() => told.say("token", "there is none"),
+        Ok(None) if policy.identity.proves() => told.say("token", "the request has none"),
         Ok(None) => {}
     }
     let claims = routed.record.verified_claims(headers).as_ref().ok().and_then(Option::as_ref);
@@ -209,7 +206,7 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
         }
     }
     if !policy.limits.enabled && limits.concurrency.is_none() {
-        told.say("limits", "none: no tier is written");
+        told.say("limits", "none: no tier is configured");
         return;
     }
     let Caller { key, tier, rejected } = Caller::identify(routed, &policy.limits);
@@ -230,7 +227,7 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
         told.rejected = true;
     }
     if exempt {
-        told.say("limits", "limits = \"none\": no quota holds here");
+        told.say("limits", "limits = \"none\": no quota applies here");
     } else if limits.exempt {
         told.say("limits", "limits = \"none\" does not exempt a path that can be read in two ways");
     }
@@ -269,10 +266,10 @@ fn explain_coding(told: &mut Explanation, routed: &mut Routed) {
         Ok(asked) => match asked.coding {
             None => told.say("coding", "none: compress is off here, or the request says no-transform"),
             Some((_, Negotiated::Identity)) => {
-                told.say("coding", "none: the client asks for none of compression.codings")
+                told.say("coding", "none: the client accepts none of compression.codings")
             }
             Some((_, Negotiated::Nothing)) => {
-                told.say("coding", "406: it refuses every coding and the content as it is")
+                told.say("coding", "406: the client rejects every coding and the content without one")
             }
             Some((_, Negotiated::Coded(coding, _))) => told.say(
                 "coding",

@@ -144,7 +144,7 @@ fn named<'a>(policy: &'a LimitPolicy, name: &str) -> Option<&'a Arc<Tier>> {
             tracing::warn!(
                 name,
                 default,
-                "a caller names a tier that is not there, and is given the default one; said once"
+                "a caller named an unknown tier and got the default tier; logged once"
             );
         }
     }

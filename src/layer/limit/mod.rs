@@ -47,7 +47,12 @@ impl fmt::Display for LimitError {
         match self {
             LimitError::TooLarge(max) => write!(f, "the request body exceeds {max} bytes"),
             LimitError::Exceeded { violated, tier, .. } => {
-                write!(f, "beyond {} of tier {:?}", names(violated, tier).join(", "), tier.name)
+                write!(
+                    f,
+                    "the request is beyond the limit {} of tier {:?}",
+                    names(violated, tier).join(", "),
+                    tier.name
+                )
             }
             LimitError::Rejected => f.write_str("the API key is not known"),
         }

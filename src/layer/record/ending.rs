@@ -90,7 +90,7 @@ impl RequestRecord {
         if self.done.get() {
             return;
         }
-        self.failed(Fault::Client, "the client left".to_owned());
+        self.failed(Fault::Client, "the client disconnected before the response ended".to_owned());
         if let Some(end) = self.end() {
             self.report(&end);
         }
@@ -271,8 +271,9 @@ impl RequestRecord {
             cache: self.by_cache.get().map(ByCache::as_str),
             error: match error {
                 Some((fault, error)) => Some((fault.as_str(), error.clone())),
-                None => (sample.failed && self.upstream_status.get() == Some(status))
-                    .then(|| (Fault::Upstream.as_str(), "the app said so".to_owned())),
+                None => (sample.failed && self.upstream_status.get() == Some(status)).then(|| {
+                    (Fault::Upstream.as_str(), "the upstream responded with this status".to_owned())
+                }),
             },
         };
         performance.note(noted, &sample);

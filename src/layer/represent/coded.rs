@@ -90,7 +90,9 @@ impl Representing {
                     }
                     return Response::from_parts(parts, Body::full(encoded));
                 }
-                Err(error) => tracing::warn!(%error, coding = coding.as_str(), "content could not be coded"),
+                Err(error) => {
+                    tracing::warn!(%error, coding = coding.as_str(), "the content could not be encoded")
+                }
             }
         }
         self.count(&mut content);

@@ -5,7 +5,7 @@ use std::fmt;
 /// Reasons why there is no response in the requested form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RepresentError {
-    /// 412: a condition of the request does not hold.
+    /// 412: a precondition of the request failed.
     PreconditionFailed,
     /// 406: the client accepts no available coding.
     NotAcceptable,
@@ -16,10 +16,10 @@ pub(crate) enum RepresentError {
 impl fmt::Display for RepresentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RepresentError::PreconditionFailed => f.write_str("a condition of the request does not hold"),
-            RepresentError::NotAcceptable => f.write_str("no coding the client takes can be had"),
+            RepresentError::PreconditionFailed => f.write_str("a precondition of the request failed"),
+            RepresentError::NotAcceptable => f.write_str("no coding that the client accepts is available"),
             RepresentError::RangeNotSatisfiable(length) => {
-                write!(f, "the range is outside of {length} bytes")
+                write!(f, "the range is outside of the content of {length} bytes")
             }
         }
     }

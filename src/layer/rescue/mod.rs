@@ -170,8 +170,10 @@ fn problem_for(error: &BoxError) -> ProblemResponse {
             CacheError::Shared(error) => problem_for(error),
             // RFC 9111 5.2.1.7 defines this 504.
             CacheError::OnlyIfCached => {
-                ProblemResponse::new(S::GATEWAY_TIMEOUT, problem_types::ONLY_IF_CACHED, Fault::Client)
-                    .detail("it takes nothing but what is stored (only-if-cached)")
+                ProblemResponse::new(S::GATEWAY_TIMEOUT, problem_types::ONLY_IF_CACHED, Fault::Client).detail(
+                    "The request allows only a stored response (only-if-cached), and none \
+                        can be used.",
+                )
             }
         };
     }
@@ -179,7 +181,7 @@ fn problem_for(error: &BoxError) -> ProblemResponse {
         return forward(error);
     }
     ProblemResponse::new(S::INTERNAL_SERVER_ERROR, problem_types::INTERNAL, Fault::Pillion)
-        .detail("this is a defect of Pillion; its log has the cause under this request id")
+        .detail("This is a defect of Pillion; its log has the cause under this request id.")
 }
 
 fn represent(error: RepresentError) -> ProblemResponse {
@@ -187,11 +189,14 @@ fn represent(error: RepresentError) -> ProblemResponse {
     match error {
         RepresentError::PreconditionFailed => {
             ProblemResponse::new(S::PRECONDITION_FAILED, problem_types::PRECONDITION_FAILED, Fault::Client)
-                .detail("what it is about has changed, or has no strong entity tag to compare with")
+                .detail("The resource has changed, or has no strong entity tag to compare with.")
         }
         RepresentError::NotAcceptable => {
             ProblemResponse::new(S::NOT_ACCEPTABLE, problem_types::NOT_ACCEPTABLE, Fault::Client)
-                .detail("Accept-Encoding refuses every coding there is, and the content as it is")
+                .detail(
+                    "Accept-Encoding rejects every available coding, and the content without a \
+                    coding.",
+                )
                 .field(header::VARY, HeaderValue::from_static("accept-encoding"))
         }
         RepresentError::RangeNotSatisfiable(length) => ProblemResponse::new(
@@ -199,7 +204,7 @@ fn represent(error: RepresentError) -> ProblemResponse {
             problem_types::RANGE_NOT_SATISFIABLE,
             Fault::Client,
         )
-        .detail(format!("the content has {length} bytes"))
+        .detail(format!("The content has {length} bytes."))
         .field(header::CONTENT_RANGE, range::unsatisfied(length)),
     }
 }
@@ -211,21 +216,21 @@ fn limited(error: &LimitError) -> ProblemResponse {
             // A 401 requires a challenge (RFC 9110 15.5.2), but no scheme is registered for API keys.
             let challenge = HeaderValue::from_static("ApiKey");
             ProblemResponse::new(StatusCode::UNAUTHORIZED, problem_types::UNKNOWN_API_KEY, Fault::Client)
-                .detail("it is not among the keys that are taken here")
+                .detail("The key is not one of the API keys accepted here.")
                 .field(header::WWW_AUTHENTICATE, challenge)
         }
         LimitError::Exceeded { violated, tier, retry_after } => {
             let names = limit::names(violated, tier);
             let when = match retry_after {
-                Some(seconds) => format!("the next request conforms in {seconds} s"),
-                None => "one of the requests in flight has to end first".to_owned(),
+                Some(seconds) => format!("the next request is allowed in {seconds} s."),
+                None => "one of the requests in flight must end first.".to_owned(),
             };
             let response = ProblemResponse::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 problem_types::QUOTA_EXCEEDED,
                 Fault::Client,
             )
-            .detail(format!("beyond {}; {when}", names.join(", ")))
+            .detail(format!("The request is beyond the limit {}; {when}", names.join(", ")))
             .member("violated-policies", names.into())
             .member("tier", tier.name.as_str().into())
             .maybe("upgrade", tier.upgrade.clone());
@@ -239,7 +244,7 @@ fn limited(error: &LimitError) -> ProblemResponse {
 
 fn too_large(limit: u64) -> ProblemResponse {
     ProblemResponse::new(StatusCode::PAYLOAD_TOO_LARGE, problem_types::BODY_TOO_LARGE, Fault::Client)
-        .detail(format!("at most {limit} bytes are taken here"))
+        .detail(format!("The request body may have at most {limit} bytes."))
 }
 
 fn forward(error: &ForwardError) -> ProblemResponse {
@@ -255,36 +260,36 @@ fn forward(error: &ForwardError) -> ProblemResponse {
             problem_types::TEMPORARY_REDUCED_CAPACITY,
             Fault::Pillion,
         )
-        .detail("others were before this request, or come first by their tier")
+        .detail("The request was shed by adaptive concurrency; higher tiers are served first.")
         .retry(),
-        ForwardError::QueueFull => busy("too many requests wait for it already"),
-        ForwardError::QueueTimeout(_) => busy("none became free in time"),
-        ForwardError::TooManyStreams => busy("too many streams are open"),
+        ForwardError::QueueFull => busy("Too many requests already wait for the upstream."),
+        ForwardError::QueueTimeout(_) => busy("No connection to the upstream became free in time."),
+        ForwardError::TooManyStreams => busy("Too many streams to the upstream are open."),
         ForwardError::TimedOut => {
             ProblemResponse::new(S::GATEWAY_TIMEOUT, problem_types::UPSTREAM_TIMEOUT, Fault::Upstream)
-                .detail("no answer came within the time allowed")
+                .detail("The upstream sent no response within the time allowed.")
         }
         ForwardError::Connect(_, error) if error.kind() == std::io::ErrorKind::TimedOut => {
             ProblemResponse::new(S::GATEWAY_TIMEOUT, problem_types::UPSTREAM_TIMEOUT, Fault::Upstream)
-                .detail("no connection could be made within the time allowed")
+                .detail("No connection to the upstream could be made within the time allowed.")
         }
         ForwardError::Connect(..) | ForwardError::Resolve(_) => {
             ProblemResponse::new(S::BAD_GATEWAY, problem_types::UPSTREAM_UNREACHABLE, Fault::Upstream)
-                .detail("no connection to it could be made")
+                .detail("No connection to the upstream could be made.")
         }
         ForwardError::HeadTooLarge(limit) => ProblemResponse::new(
             S::REQUEST_HEADER_FIELDS_TOO_LARGE,
             problem_types::HEAD_TOO_LARGE,
             Fault::Client,
         )
-        .detail(format!("the app takes at most {limit} bytes of fields")),
+        .detail(format!("The upstream accepts at most {limit} bytes of fields.")),
         ForwardError::Closed
         | ForwardError::Broken(_)
         | ForwardError::Http2(_)
         | ForwardError::Http2Ended(_)
         | ForwardError::Objected(_) => {
             ProblemResponse::new(S::BAD_GATEWAY, problem_types::UPSTREAM_BROKEN, Fault::Upstream)
-                .detail("the connection to it ended before an answer came")
+                .detail("The connection to the upstream ended before a response came.")
         }
         ForwardError::Malformed(_) | ForwardError::NotUpgraded => {
             let advice = match error {
@@ -292,11 +297,11 @@ fn forward(error: &ForwardError) -> ProblemResponse {
                 _ => None,
             };
             ProblemResponse::new(S::BAD_GATEWAY, problem_types::UPSTREAM_MALFORMED, Fault::Upstream)
-                .detail(advice.unwrap_or("what it sent cannot be passed on"))
+                .detail(advice.unwrap_or("The upstream sent a response that cannot be passed on."))
         }
         ForwardError::CannotUpgrade => {
             ProblemResponse::new(S::BAD_GATEWAY, problem_types::UPSTREAM_NO_UPGRADE, Fault::Pillion)
-                .detail("this upstream is spoken to in HTTP/2 only")
+                .detail("The upstream is configured for HTTP/2 only, which has no Upgrade.")
         }
         ForwardError::Body(error) => body(error),
     }
@@ -314,11 +319,11 @@ fn body(error: &BodyError) -> ProblemResponse {
         .detail(error.to_string()),
         BodyError::ClientSilent => {
             ProblemResponse::new(S::REQUEST_TIMEOUT, problem_types::REQUEST_TIMEOUT, Fault::Client)
-                .detail("nothing of the body came for too long")
+                .detail("No part of the request body arrived for too long.")
         }
         BodyError::ClientSlow => {
             ProblemResponse::new(S::REQUEST_TIMEOUT, problem_types::REQUEST_TIMEOUT, Fault::Client)
-                .detail("the body came too slowly")
+                .detail("The request body arrived too slowly.")
         }
         // No client reads this response; only its status appears in the log.
         BodyError::ClientGone => {

@@ -69,7 +69,7 @@ pub(super) fn inbound(
             headers.insert(SEC_WEBSOCKET_KEY, websocket_key());
         }
         if upgrade.is_none() {
-            let detail = "this protocol is not tunnelled";
+            let detail = "this protocol cannot be tunneled";
             refused = refused.or(Some(Refused { status: StatusCode::NOT_IMPLEMENTED, detail }));
         }
         Body::empty()

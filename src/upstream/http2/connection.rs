@@ -174,7 +174,7 @@ async fn drive(connection: Connection<Heard, Bytes>, shared: Rc<Shared>, peer: S
                     // The previous PONG is taken, so that the next PING can be sent.
                     let _ = ping_pong.poll_pong(cx);
                     if let Err(error) = ping_pong.send_ping(h2::Ping::opaque()) {
-                        tracing::debug!(%error, peer, "no PING could be sent");
+                        tracing::debug!(%error, peer, "a PING could not be sent");
                     }
                 }
                 Step::Dead => return Poll::Ready(true),

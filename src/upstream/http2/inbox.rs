@@ -355,7 +355,8 @@ fn give_up(memory: &Arc<BufferMemory>) {
         tracing::warn!(
             responses = count,
             unsaid,
-            "responses of HTTP/2 upstreams given up: their client takes too little, and holds most of the buffer memory"
+            "responses of HTTP/2 upstreams ended: their client reads too little and holds most of \
+            the buffer memory"
         );
     }
 }
