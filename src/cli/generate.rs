@@ -29,7 +29,8 @@ pub(super) fn man(mut command: Command) -> u8 {
     }
 }
 
-fn write(out: &[u8]) -> u8 {
+/// Writes to standard output.
+pub(super) fn write(out: &[u8]) -> u8 {
     match io::stdout().write_all(out) {
         Ok(()) => OK,
         Err(error) => fail(FAILED, &error),

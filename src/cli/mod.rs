@@ -9,6 +9,7 @@ mod health;
 mod keys;
 mod output;
 mod run;
+mod schema;
 mod source;
 
 use std::path::PathBuf;
@@ -53,6 +54,8 @@ enum Command {
     Keys(keys::Keys),
     /// Purge stored responses from a running Pillion's cache, by URL, prefix, tag or user
     Purge(control::Purge),
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema(schema::Options),
     /// Print completions for a shell
     Completions {
         /// Shell to complete for
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Purge(options) => control::purge(options),
         Command::Quit(admin) => control::run("/quit", admin),
         Command::Health(options) => health::run(options),
+        Command::Schema(options) => schema::run(options),
         Command::Completions { shell } => generate::completions(Cli::command(), shell),
         Command::Man => generate::man(Cli::command()),
     };

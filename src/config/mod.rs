@@ -1,18 +1,24 @@
 //! From a TOML file to a [`Policy`], through one door.
 //!
-//! `node` is the file as written, every value with its place; `section` reads a table key by key and
-//! notes all that is wrong with it; `file` is the raw mirror; `compile` decides. All problems of a
+//! `value` is the file as written, every value with its place; `table_reader` reads a table key by key and notes all
+//! that is wrong with it; `keys` declares each key once; `file` is the raw mirror; `compile` decides; `schema` and
+//! `key_list` show the declarations. All problems of a
 //! file are shown at once. Nothing outside this room sees anything but the policy.
 
 mod compile;
 pub(crate) mod diagnostic;
 mod file;
+pub(crate) mod key_list;
+mod keys;
 mod pem_file;
 mod redact;
 mod reserved;
+mod schema;
+mod source;
 mod table_reader;
 pub(crate) mod tls;
 pub(crate) mod units;
+mod validity;
 mod value;
 mod verifier;
 
@@ -23,35 +29,9 @@ use crate::policy::{Policy, SourceFile};
 use crate::rendering::secret::Secret;
 
 pub(crate) use crate::config::diagnostic::{Diagnostics, ReadKey};
-
-/// Where a configuration comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Source {
-    /// The file; without one, what is embedded, else the defaults; with the overrides.
-    pub file: Option<PathBuf>,
-    /// A file that is part of the program: its name and its text.
-    pub embedded: Option<(&'static str, &'static str)>,
-    /// `--upstream`, in place of `upstream.url`.
-    pub upstream: Option<String>,
-    /// `--listen`, in place of `server.listen`.
-    pub listen: Option<String>,
-    /// `--admin`, in place of `server.admin`.
-    pub admin: Option<String>,
-}
-
-/// What the machine and the process say, asked once.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Environment {
-    /// Variables for `${NAME}`.
-    pub variables: std::collections::HashMap<String, String>,
-    /// Cores granted by the cgroup and the affinity mask.
-    pub cores: usize,
-    /// Bytes of memory granted by the cgroup.
-    pub memory_limit: Option<u64>,
-    /// Whether the log goes to a terminal.
-    pub terminal: bool,
-    pub secret: Secret<[u8; 32]>,
-}
+pub(crate) use crate::config::key_list::{DeclaredKey, declared_keys, markdown};
+pub(crate) use crate::config::schema::schema;
+pub(crate) use crate::config::source::{Environment, Source};
 
 /// Why there is no policy.
 #[derive(Debug)]

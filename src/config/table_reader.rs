@@ -10,20 +10,20 @@ use crate::config::value::{Node, Table, Value};
 
 /// A value and where it was written; `None`: it is the default.
 #[derive(Clone, Debug)]
-pub(super) struct Spanned<T> {
+pub(crate) struct Spanned<T> {
     pub value: T,
     pub span: Option<Span>,
 }
 
 impl<T> Spanned<T> {
     /// Whether it was written down.
-    pub(super) fn is_written(&self) -> bool {
+    pub(crate) fn is_written(&self) -> bool {
         self.span.is_some()
     }
 }
 
 /// A value that can be read from a node.
-pub(super) trait FromNode: Sized {
+pub(crate) trait FromNode: Sized {
     /// What is expected, for people.
     const EXPECTED: &'static str;
 
@@ -113,7 +113,7 @@ impl FromNode for Duration {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Size(pub u64);
+pub(crate) struct Size(pub u64);
 
 impl FromNode for Size {
     const EXPECTED: &'static str = "a size like \"512B\", \"64KiB\", \"256MiB\" or \"1GiB\"";
@@ -126,9 +126,25 @@ impl FromNode for Size {
     }
 }
 
+/// A count and its period.
+pub(crate) struct Rate(pub u64, pub std::time::Duration);
+
+impl FromNode for Rate {
+    const EXPECTED: &'static str = "a rate like \"20/s\", \"100/min\", \"1000/h\" or \"5000/d\"";
+    fn from_value(value: &Value) -> Option<Self> {
+        String::from_value(value)
+            .and_then(|text| units::rate(&text))
+            .map(|(count, period)| Rate(count, period))
+    }
+
+    fn written(&self) -> String {
+        format!("\"{} in {:?}\"", self.0, self.1)
+    }
+}
+
 /// `T`, or the one word that stands for its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AutoOr<T>(pub Option<T>);
+pub(crate) struct AutoOr<T>(pub Option<T>);
 
 impl<T: FromNode> FromNode for AutoOr<T> {
     const EXPECTED: &'static str = T::EXPECTED;
@@ -144,7 +160,7 @@ impl<T: FromNode> FromNode for AutoOr<T> {
     }
 }
 
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     /// Its name as written, for messages: `server.tls`, `upstreams.media`, `routes`.
     pub name: String,
     table: &'a Table,
@@ -154,12 +170,12 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn new(name: impl Into<String>, table: &'a Table) -> Section<'a> {
+    pub(crate) fn new(name: impl Into<String>, table: &'a Table) -> Section<'a> {
         Section { name: name.into(), table, known: Vec::new(), listed: Vec::new() }
     }
 
     /// The node of a key.
-    pub(super) fn node(&mut self, key: &'static str) -> Option<&'a Node> {
+    pub(crate) fn node(&mut self, key: &'static str) -> Option<&'a Node> {
         if !self.known.contains(&key) {
             self.known.push(key);
         }
@@ -167,7 +183,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key, if it is there and right.
-    pub(super) fn get<T: FromNode>(
+    pub(crate) fn get<T: FromNode>(
         &mut self,
         key: &'static str,
         problems: &mut Diagnostics,
@@ -184,7 +200,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key, or its default.
-    pub(super) fn or<T: FromNode>(
+    pub(crate) fn or<T: FromNode>(
         &mut self,
         key: &'static str,
         default: T,
@@ -196,7 +212,7 @@ impl<'a> Section<'a> {
     }
 
     /// Lists a key: the values it takes and its default. The last word on a key is the one that counts.
-    pub(super) fn list_key(
+    pub(crate) fn list_key(
         &mut self,
         key: &str,
         problems: &Diagnostics,
@@ -210,12 +226,12 @@ impl<'a> Section<'a> {
     }
 
     /// Whether a key was written, rightly or not.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.table.get(key).is_some()
     }
 
     /// A list, each item with its place, or its default.
-    pub(super) fn list<T: FromNode>(
+    pub(crate) fn list<T: FromNode>(
         &mut self,
         key: &'static str,
         default: Vec<T>,
@@ -243,7 +259,7 @@ impl<'a> Section<'a> {
     }
 
     /// One of a few words, or its default.
-    pub(super) fn choice<T: Copy + PartialEq>(
+    pub(crate) fn choice<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
         choices: &[(&str, T)],
@@ -268,7 +284,7 @@ impl<'a> Section<'a> {
     }
 
     /// Some of a few words, or their default.
-    pub(super) fn choices<T: Copy + PartialEq>(
+    pub(crate) fn choices<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
         choices: &[(&str, T)],
@@ -301,7 +317,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table below this one.
-    pub(super) fn table(
+    pub(crate) fn table(
         &mut self,
         key: &'static str,
         problems: &mut Diagnostics,
@@ -317,13 +333,44 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A table whose keys are names, or its default.
+    pub(crate) fn map<T: FromNode + Clone>(
+        &mut self,
+        key: &'static str,
+        default: &[(&str, T)],
+        problems: &mut Diagnostics,
+    ) -> Vec<(Spanned<String>, Spanned<T>)> {
+        let written = self.table(key, problems);
+        self.list_key(key, problems, || {
+            let pairs: Vec<String> =
+                default.iter().map(|(name, value)| format!("{name} = {}", value.written())).collect();
+            (format!("a table of names, each {}", T::EXPECTED), Some(format!("{{ {} }}", pairs.join(", "))))
+        });
+        let Some((table, _)) = written else {
+            let pair = |(name, value): &(&str, T)| {
+                let name = Spanned { value: (*name).to_owned(), span: None };
+                (name, Spanned { value: value.clone(), span: None })
+            };
+            return default.iter().map(pair).collect();
+        };
+        let mut found = Vec::new();
+        for (name, node) in &table.entries {
+            let key = Spanned { value: name.name.clone(), span: Some(name.span.clone()) };
+            match T::from_node(node) {
+                Some(value) => found.push((key, Spanned { value, span: Some(node.span.clone()) })),
+                None => self.mismatch(&name.name, node, T::EXPECTED, problems),
+            }
+        }
+        found
+    }
+
     /// Every key and value, for tables whose keys are names.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Node, &'a Span)> + use<'a> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Node, &'a Span)> + use<'a> {
         self.table.entries.iter().map(|(key, node)| (key.name.as_str(), node, &key.span))
     }
 
     /// Notes that a value is not what was expected.
-    pub(super) fn mismatch(&self, key: &str, node: &Node, expected: &str, problems: &mut Diagnostics) {
+    pub(crate) fn mismatch(&self, key: &str, node: &Node, expected: &str, problems: &mut Diagnostics) {
         let found = if redact::is_secret(key) { node.value.kind().to_owned() } else { node.value.shown() };
         problems
             .at(&node.span, format!("{} is {found}", self.path(key)))
@@ -331,12 +378,12 @@ impl<'a> Section<'a> {
     }
 
     /// The full name of a key.
-    pub(super) fn path(&self, key: &str) -> String {
+    pub(crate) fn path(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
     /// Notes every key that nobody asked for.
-    pub(super) fn finish(self, problems: &mut Diagnostics) {
+    pub(crate) fn finish(self, problems: &mut Diagnostics) {
         if problems.lists_keys() {
             let is_listed = |key: &str| self.listed.iter().any(|listed| listed.path == self.path(key));
             let others = self.known.iter().filter(|key| !is_listed(key));
@@ -381,7 +428,7 @@ fn plural(expected: &str) -> String {
 }
 
 /// The known word that was most likely meant.
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))

@@ -12,7 +12,7 @@ use crate::config::diagnostic::{Diagnostics, MISSING_VARIABLE, Span};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub span: Span,
     pub value: Value,
     /// The text of a reference that was read as a number or a boolean: a key that takes a string takes this.
@@ -20,7 +20,7 @@ pub(super) struct Node {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     String(String),
     Integer(i64),
     Float(f64),
@@ -58,16 +58,19 @@ impl Value {
 
 /// A key and its place.
 #[derive(Clone, Debug)]
-pub(super) struct Key {
+pub(crate) struct Key {
     pub span: Span,
     pub name: String,
 }
 
 /// A table in the order of the file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Table {
+pub(crate) struct Table {
     pub entries: Vec<(Key, Node)>,
 }
+
+/// A table that is not written.
+pub(super) const EMPTY: &Table = &Table { entries: Vec::new() };
 
 impl Table {
     /// The value of a key.

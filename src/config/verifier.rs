@@ -14,7 +14,7 @@ use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use super::tls::validity;
+use super::validity::validity;
 
 #[derive(Debug)]
 pub(super) struct ServerByFile {

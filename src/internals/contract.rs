@@ -3,7 +3,7 @@
 //! single run shows.
 
 use crate::admin::finding::State;
-use crate::config::{self, ReadKey};
+use crate::config::{self, DeclaredKey, ReadKey};
 use crate::fields::cache_status::XCache;
 use crate::layer::{self, problem_types};
 use crate::message::error::Fault;
@@ -35,6 +35,11 @@ pub fn problems() -> Vec<(String, &'static str)> {
 /// Returns the configuration keys that a file may contain, for the tables that `text` has.
 pub fn configuration_keys(text: &str) -> Vec<ReadKey> {
     config::read_keys(text)
+}
+
+/// Returns the keys of a configuration file as they are declared.
+pub fn declared_keys() -> Vec<DeclaredKey> {
+    config::declared_keys()
 }
 
 /// Returns the keys that a file of API keys may contain, for the tables that `text` has.

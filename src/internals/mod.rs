@@ -11,7 +11,9 @@ pub mod routes;
 pub mod store;
 
 pub use crate::cache::canonical::json as canonical_json;
+
 pub use crate::config::diagnostic::ReadKey;
+pub use crate::config::key_list::DeclaredKey;
 pub use crate::connection::stream::PeerLeft;
 pub use crate::fields::reason::ReasonPhrase;
 pub use crate::http1::chunked::{Decoded, Decoder};

@@ -4,7 +4,10 @@
 mod keys;
 #[cfg(test)]
 mod route_digests;
+#[cfg(test)]
+mod tests;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -167,22 +170,26 @@ pub(crate) fn watch_snapshot(snapshot: &Arc<Snapshot>, registry: &Registry) {
     }
 }
 
+/// The same of both policies.
+type IsSame = fn(&Policy, &Policy) -> bool;
+
+/// Keys, or a whole section, whose change a reload refuses. `config::keys` declares the same.
+const FIXED: [(&str, IsSame); 7] = [
+    ("server.listen", |old, new| old.server.listen == new.server.listen),
+    ("server.tls.listen", |old, new| tls_listen(old) == tls_listen(new)),
+    ("server.admin", |old, new| old.server.admin == new.server.admin),
+    ("server.probes", |old, new| old.server.probes == new.server.probes),
+    ("server.workers", |old, new| old.server.workers == new.server.workers),
+    ("log.format", |old, new| old.log.format == new.log.format),
+    ("metrics", |old, new| old.metrics == new.metrics),
+];
+
+fn tls_listen(policy: &Policy) -> Option<&[SocketAddr]> {
+    policy.server.tls.as_ref().map(|tls| tls.listen.as_slice())
+}
+
 fn needs_restart(old: &Policy, new: &Policy) -> Vec<&'static str> {
-    let tls_listen = |policy: &Policy| policy.server.tls.as_ref().map(|tls| tls.listen.clone());
-    let mut names = Vec::new();
-    let mut fixed = |name, same: bool| {
-        if !same {
-            names.push(name);
-        }
-    };
-    fixed("server.listen", old.server.listen == new.server.listen);
-    fixed("server.tls.listen", tls_listen(old) == tls_listen(new));
-    fixed("server.admin", old.server.admin == new.server.admin);
-    fixed("server.probes", old.server.probes == new.server.probes);
-    fixed("server.workers", old.server.workers == new.server.workers);
-    fixed("log.format", old.log.format == new.log.format);
-    fixed("metrics", old.metrics == new.metrics);
-    names
+    FIXED.iter().filter(|(_, is_same)| !is_same(old, new)).map(|(name, _)| *name).collect()
 }
 
 /// Lists the changed sections, for the log.

@@ -123,6 +123,8 @@ fn exit_codes(facts: &mut Facts) {
         ("keys add, to a new file", &["keys", "add", "--tier", "a", "--file", "new.toml"]),
         ("completions", &["completions", "bash"]),
         ("man", &["man"]),
+        ("schema", &["schema"]),
+        ("schema, in a form there is not", &["schema", "--format", "none"]),
         ("a command there is not", &["nothing"]),
         ("no command", &[]),
         ("a flag there is not", &["run", "--nothing"]),

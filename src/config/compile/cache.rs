@@ -10,6 +10,7 @@ use super::identity::ignored_cookies;
 use crate::cache::invalidation::key::MAX_TAGS;
 use crate::cache::settings::{CacheSettings, Override, RouteCacheSettings, Scope};
 use crate::config::file::{Cache, File, Invalidate, RouteCache as Raw};
+use crate::config::keys::{cache, invalidate};
 use crate::config::table_reader::{Spanned, nearest};
 use crate::policy::cache::{InvalidatePath, InvalidateRule, RouteCache, TagTemplate, is_safe};
 use crate::policy::template::{Methods, Pattern, Template};
@@ -17,18 +18,15 @@ use crate::policy::{RoutePolicy, Routes};
 
 /// `max_size = "auto"`: this, or a quarter of the cgroup's memory.
 const AUTO_SIZE: u64 = 256 * 1024 * 1024;
-/// What no cache can do without.
-const MIN_SIZE: u64 = 64 * 1024;
-/// The longest wait for a second stamp.
-const MAX_SETTLE: Duration = Duration::from_secs(3600);
 
 impl Compiler<'_> {
     pub(super) fn cache(&mut self, file: &File) -> CacheSettings {
         let raw = &file.cache;
         let quarter = self.environment.memory_limit.map_or(AUTO_SIZE, |limit| limit / 4);
-        let auto = AUTO_SIZE.min(quarter).max(MIN_SIZE);
+        let (min_size, _) = cache::MAX_SIZE.bounds();
+        let auto = AUTO_SIZE.min(quarter).max(min_size);
         let max_size = raw.max_size.value.0.map_or(auto, |size| size.0);
-        if max_size < MIN_SIZE {
+        if max_size < min_size {
             let message = format!("cache.max_size is {max_size} bytes");
             self.fail(
                 raw.max_size.span.as_ref(),
@@ -235,7 +233,8 @@ impl Compiler<'_> {
                 "add tags or paths, or principal = true",
             );
         }
-        if raw.settle.value > MAX_SETTLE {
+        let (_, max_settle) = invalidate::SETTLE.bounds();
+        if raw.settle.value > Duration::from_millis(max_settle) {
             self.fail(raw.settle.span.as_ref(), "settle is longer than an hour", "expected at most \"1h\"");
         }
         let tags = self.filled(&raw.tags, &pattern);

@@ -7,7 +7,8 @@ use http::HeaderName;
 use http::uri::PathAndQuery;
 
 use super::Compiler;
-use crate::config::file::{File, IGNORED_COOKIES, Jwt, PRINCIPAL};
+use crate::config::file::{File, Jwt};
+use crate::config::keys::{IGNORED_COOKIES, PRINCIPAL};
 use crate::config::table_reader::{Spanned, nearest};
 use crate::fields::cookie::Ignored;
 use crate::fields::glob;

@@ -4,8 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::Compiler;
-use crate::config::file::{File, Limit as RawLimit, Rate};
-use crate::config::table_reader::{Spanned, nearest};
+use crate::config::file::{File, Limit as RawLimit};
+use crate::config::keys::rate_limit as keys;
+use crate::config::table_reader::{Rate, Spanned, nearest};
 use crate::fields::rate_limit;
 use crate::identity::principal::Identity;
 use crate::limit::quota::{MAX_A_SECOND, Quota, QuotaError};
@@ -16,8 +17,6 @@ use crate::policy::limits::{ApiKeyPlace, LimitPolicy, Tell, TierSource, Unlisted
 pub(super) const MAX_LIMITS: usize = 16;
 /// Names are sent to clients and are labels of metrics.
 const MAX_NAME_LENGTH: usize = 64;
-/// More cells than this are not one machine's.
-const MAX_KEYS: u64 = 100_000_000;
 /// Longer upgrade links and names of keys are a mistake.
 pub(super) const MAX_TEXT_LENGTH: usize = 1024;
 
@@ -106,8 +105,8 @@ impl Compiler<'_> {
                 }
             }
         }
-        let max_keys = self.within("rate_limit.max_keys", &raw.max_keys, 1, MAX_KEYS);
-        let ipv6_prefix = self.within("rate_limit.ipv6_prefix", &raw.ipv6_prefix, 1, 128);
+        let max_keys = self.within("rate_limit.max_keys", &raw.max_keys, keys::MAX_KEYS_KEY.bounds());
+        let ipv6_prefix = self.within("rate_limit.ipv6_prefix", &raw.ipv6_prefix, keys::IPV6_PREFIX.bounds());
         let policy = LimitPolicy {
             enabled,
             key: raw.key.clone(),

@@ -20,9 +20,10 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::file::{self, File};
-use super::{Environment, Source};
 use crate::config::diagnostic::{Diagnostics, Span};
+use crate::config::file::{self, File};
+use crate::config::keys::{Bounds, metrics};
+use crate::config::source::{Environment, Source};
 use crate::config::table_reader::{Spanned, nearest};
 use crate::config::value;
 use crate::fields::query;
@@ -139,7 +140,7 @@ impl Compiler<'_> {
     }
 
     /// A number between two bounds, both allowed.
-    fn within(&mut self, path: &str, at: &Spanned<u64>, min: u64, max: u64) -> u64 {
+    fn within(&mut self, path: &str, at: &Spanned<u64>, (min, max): Bounds) -> u64 {
         if at.value < min || at.value > max {
             let message = format!("{path} is {}", at.value);
             self.fail(at.span.as_ref(), message, format!("expected {min} to {max}"));
@@ -288,8 +289,8 @@ impl Compiler<'_> {
             let help = format!("expected 1 to {MAX_BUCKETS} seconds, each greater than the one before");
             self.fail(span.as_ref(), "metrics.buckets is not a list of upper bounds", help);
         }
-        // A label table is kept for every route; so many are more than a scraper will thank us for.
-        let max_routes = self.within("metrics.max_routes", &file.metrics.max_routes, 1, 10_000);
+        let max_routes =
+            self.within("metrics.max_routes", &file.metrics.max_routes, metrics::MAX_ROUTES.bounds());
         MetricsPolicy { buckets, max_routes: usize::try_from(max_routes).unwrap_or(usize::MAX) }
     }
 }

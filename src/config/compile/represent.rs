@@ -2,16 +2,11 @@
 
 use super::Compiler;
 use crate::config::file::File;
+use crate::config::keys::{compression, etag};
 use crate::config::table_reader::nearest;
 use crate::policy::{CompressionPolicy, EtagPolicy};
 use crate::represent::coding::Coding;
 use crate::represent::media::MediaPattern;
-
-/// What is gathered for a tag stays in memory until its client has taken it.
-const MAX_TAGGED: u64 = 16 * 1024 * 1024;
-
-/// So much of an answer of unknown length is gathered, at the most, before it is known whether it is coded.
-const MAX_JUDGED: u64 = 1024 * 1024;
 
 impl Compiler<'_> {
     pub(super) fn compression(&mut self, file: &File) -> CompressionPolicy {
@@ -47,7 +42,8 @@ impl Compiler<'_> {
             }
         }
         let min = &raw.min_size;
-        if min.value.0 > MAX_JUDGED {
+        let (_, max) = compression::MIN_SIZE.bounds();
+        if min.value.0 > max {
             let message = format!("compression.min_size is {} bytes", min.value.0);
             self.fail(
                 min.span.as_ref(),
@@ -57,7 +53,7 @@ impl Compiler<'_> {
         }
         CompressionPolicy {
             codings,
-            min_size: min.value.0.min(MAX_JUDGED),
+            min_size: min.value.0.min(max),
             types,
             effort: raw.effort,
             ask_identity: raw.ask_identity,
@@ -67,7 +63,8 @@ impl Compiler<'_> {
 
     pub(super) fn etag(&mut self, file: &File) -> EtagPolicy {
         let at = &file.etag.max_size;
-        if at.value.0 > MAX_TAGGED {
+        let (_, max) = etag::MAX_SIZE.bounds();
+        if at.value.0 > max {
             let message = format!("etag.max_size is {} bytes", at.value.0);
             self.fail(
                 at.span.as_ref(),
@@ -75,6 +72,6 @@ impl Compiler<'_> {
                 "expected at most \"16MiB\": this much is buffered for each response",
             );
         }
-        EtagPolicy { max_size: at.value.0.min(MAX_TAGGED) }
+        EtagPolicy { max_size: at.value.0.min(max) }
     }
 }

@@ -8,6 +8,7 @@ use super::{Compiler, masked_names};
 use crate::cache::settings::Scope;
 use crate::config::diagnostic::Span;
 use crate::config::file::{Deprecated, File, Redirect, Route, Upstream};
+use crate::config::keys::route as keys;
 use crate::config::table_reader::{Spanned, nearest};
 use crate::config::units;
 use crate::log;
@@ -106,7 +107,7 @@ impl Compiler<'_> {
             self.deprecated(deprecated, &mut response);
         }
         if let Some(timeout) = &raw.timeout {
-            self.positive("timeout", timeout);
+            self.duration("timeout", timeout, keys::TIMEOUT.bounds());
         }
         if let (Some(cache), false) = (&raw.cache, matches!(action, Action::Forward)) {
             let help = "put it in the route that matches what goes to the upstream";

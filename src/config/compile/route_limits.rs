@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use super::Compiler;
 use crate::config::file::{File, Route, RouteLimits as Raw};
+use crate::config::keys::route;
 use crate::config::table_reader::{Spanned, nearest};
 use crate::limit::tier::{Concurrency, NameId, Tier};
 use crate::policy::Routes;
 use crate::policy::limits::{LimitPolicy, RouteLimits};
-
-/// What no key has in flight.
-const MAX_IN_FLIGHT: u64 = 1_000_000;
 
 impl Compiler<'_> {
     /// The limits of one route; `names` are those there are.
@@ -39,7 +37,7 @@ impl Compiler<'_> {
             }
         }
         if let Some(concurrency) = &raw.concurrency {
-            let max = self.within("concurrency", concurrency, 1, MAX_IN_FLIGHT);
+            let max = self.within("concurrency", concurrency, route::CONCURRENCY.bounds());
             let max = u32::try_from(max).unwrap_or(u32::MAX);
             limits.concurrency = Some(Concurrency::new(route, max));
         }

@@ -6,10 +6,11 @@ use ipnet::IpNet;
 
 use super::Compiler;
 use crate::config::file::{File, Tls};
+use crate::config::keys::{Bounds, server as keys};
 use crate::config::table_reader::Spanned;
 use crate::config::tls;
 use crate::fields::host;
-use crate::http1::head::{HeadLimits, MAX_FIELDS};
+use crate::http1::head::HeadLimits;
 use crate::http1::server::Settings;
 use crate::policy::{ServerPolicy, TlsPolicy, descriptors};
 use crate::rendering::secret::Secret;
@@ -32,8 +33,6 @@ const PRIVATE: [&str; 9] = [
 
 /// `buffer_memory = "auto"`: this, or an eighth of the cgroup's memory.
 const AUTO_MEMORY: u64 = 64 << 20;
-/// The most that one body is buffered.
-const MAX_BUFFER: u64 = 64 << 20;
 
 struct Buffers {
     request: usize,
@@ -78,19 +77,24 @@ impl Compiler<'_> {
         }
         let trusted_proxies = self.networks("server.trusted_proxies", &server.trusted_proxies);
         let workers = self.workers(&server.workers);
-        let header_size =
-            self.within("server.max_header_size in bytes", &size(&server.max_header_size), 1024, 1 << 20);
-        let fields = self.within("server.max_headers", &server.max_headers, 8, MAX_FIELDS as u64);
-        let max_connections = self.within("server.max_connections", &server.max_connections, 1, 1 << 20);
-        let streams = self.within("server.h2_max_streams", &server.h2_max_streams, 1, 65_536);
-        for (name, at) in [
-            ("server.header_timeout", &server.header_timeout),
-            ("server.body_timeout", &server.body_timeout),
-            ("server.send_timeout", &server.send_timeout),
-            ("server.idle_timeout", &server.idle_timeout),
-            ("server.stream_idle_timeout", &server.stream_idle_timeout),
+        let header_size = self.within(
+            "server.max_header_size in bytes",
+            &size(&server.max_header_size),
+            keys::MAX_HEADER_SIZE.bounds(),
+        );
+        let fields = self.within("server.max_headers", &server.max_headers, keys::MAX_HEADERS.bounds());
+        let max_connections =
+            self.within("server.max_connections", &server.max_connections, keys::MAX_CONNECTIONS.bounds());
+        let streams =
+            self.within("server.h2_max_streams", &server.h2_max_streams, keys::H2_MAX_STREAMS.bounds());
+        for (key, at) in [
+            (&keys::HEADER_TIMEOUT, &server.header_timeout),
+            (&keys::BODY_TIMEOUT, &server.body_timeout),
+            (&keys::SEND_TIMEOUT, &server.send_timeout),
+            (&keys::IDLE_TIMEOUT, &server.idle_timeout),
+            (&keys::STREAM_IDLE_TIMEOUT, &server.stream_idle_timeout),
         ] {
-            self.positive(name, at);
+            self.duration(&format!("server.{}", key.name), at, key.bounds());
         }
         let buffers = self.buffers(server);
         let settings = Settings {
@@ -130,10 +134,16 @@ impl Compiler<'_> {
 
     /// How much of bodies is held for slow clients.
     fn buffers(&mut self, server: &crate::config::file::Server) -> Buffers {
-        let request =
-            self.within("server.buffer_request in bytes", &size(&server.buffer_request), 0, MAX_BUFFER);
-        let response =
-            self.within("server.buffer_response in bytes", &size(&server.buffer_response), 0, MAX_BUFFER);
+        let request = self.within(
+            "server.buffer_request in bytes",
+            &size(&server.buffer_request),
+            keys::BUFFER_REQUEST.bounds(),
+        );
+        let response = self.within(
+            "server.buffer_response in bytes",
+            &size(&server.buffer_response),
+            keys::BUFFER_RESPONSE.bounds(),
+        );
         let eighth = self.environment.memory_limit.map_or(AUTO_MEMORY, |limit| limit / 8);
         let memory = server.buffer_memory.value.0.map_or(AUTO_MEMORY.min(eighth), |memory| memory.0);
         Buffers { request: to_usize(request), response: to_usize(response), memory: to_usize(memory) }
@@ -176,9 +186,10 @@ impl Compiler<'_> {
         }
     }
 
-    /// Zero would be "at once", which nobody means; there is no "never".
-    pub(super) fn positive(&mut self, path: &str, at: &Spanned<std::time::Duration>) {
-        if at.value.is_zero() {
+    /// Fails if a duration is below its minimum, which is one millisecond or none. Zero would be "at once", which nobody
+    /// means, and there is no "never".
+    pub(super) fn duration(&mut self, path: &str, at: &Spanned<std::time::Duration>, (min, _): Bounds) {
+        if min > 0 && at.value.is_zero() {
             self.fail(at.span.as_ref(), format!("{path} is zero"), "expected a duration above zero");
         }
     }
@@ -241,7 +252,7 @@ impl Compiler<'_> {
             None => self.environment.cores.clamp(1, MAX_AUTO_WORKERS),
             Some(count) => {
                 let count = Spanned { value: count, span: at.span.clone() };
-                to_usize(self.within("server.workers", &count, 1, 256))
+                to_usize(self.within("server.workers", &count, keys::WORKERS.bounds()))
             }
         }
     }

@@ -8,6 +8,7 @@ use http::uri::Authority;
 
 use super::Compiler;
 use crate::config::file::{File, Upstream};
+use crate::config::keys::{Key, Value, upstream as keys, upstream_health};
 use crate::config::table_reader::Spanned;
 use crate::config::tls;
 use crate::policy::{EndpointPolicy, Place, ProbePolicy, Scheme, UpstreamPolicy};
@@ -48,26 +49,29 @@ impl Compiler<'_> {
             self.fail(raw.span.as_ref(), format!("[{section}] has no url"), FORMS);
         }
         let endpoints = self.endpoints(raw);
-        for (name, at) in [
-            ("connect_timeout", &raw.connect_timeout),
-            ("response_timeout", &raw.response_timeout),
-            ("body_timeout", &raw.body_timeout),
-            ("queue_timeout", &raw.queue_timeout),
-            ("health.interval", &raw.probe_interval),
-            ("health.timeout", &raw.probe_timeout),
+        let health_section = format!("{section}.health");
+        for (section, key, at) in [
+            (&section, &keys::CONNECT_TIMEOUT, &raw.connect_timeout),
+            (&section, &keys::RESPONSE_TIMEOUT, &raw.response_timeout),
+            (&section, &keys::BODY_TIMEOUT, &raw.body_timeout),
+            (&section, &keys::QUEUE_TIMEOUT, &raw.queue_timeout),
+            (&health_section, &upstream_health::INTERVAL, &raw.probe_interval),
+            (&health_section, &upstream_health::TIMEOUT, &raw.probe_timeout),
         ] {
-            self.positive(&format!("{section}.{name}"), at);
+            self.duration(&format!("{section}.{}", key.name), at, key.bounds());
         }
-        let mut number = |name: &str, at: &Spanned<u64>, min: u64, max: u64| {
-            let value = self.within(&format!("{section}.{name}"), at, min, max);
+        let mut number = |section: &str, key: &Key<Value<u64>>, at: &Spanned<u64>| {
+            let value = self.within(&format!("{section}.{}", key.name), at, key.bounds());
             usize::try_from(value).unwrap_or(usize::MAX)
         };
-        let max_connections = number("max_connections", &raw.max_connections, 1, 1 << 20);
-        let max_streams = number("max_streams", &raw.max_streams, 1, 1 << 20);
-        let max_waiting = number("max_waiting", &raw.max_waiting, 0, 1 << 20);
-        let retries = number("retries", &raw.retries, 0, 10) as u32;
-        let unhealthy_after = number("health.unhealthy_after", &raw.unhealthy_after, 1, 1000) as u32;
-        let healthy_after = number("health.healthy_after", &raw.healthy_after, 1, 1000) as u32;
+        let max_connections = number(&section, &keys::MAX_CONNECTIONS, &raw.max_connections);
+        let max_streams = number(&section, &keys::MAX_STREAMS, &raw.max_streams);
+        let max_waiting = number(&section, &keys::MAX_WAITING, &raw.max_waiting);
+        let retries = number(&section, &keys::RETRIES, &raw.retries) as u32;
+        let unhealthy_after =
+            number(&health_section, &upstream_health::UNHEALTHY_AFTER, &raw.unhealthy_after) as u32;
+        let healthy_after =
+            number(&health_section, &upstream_health::HEALTHY_AFTER, &raw.healthy_after) as u32;
         let path = Some(raw.probe_path.value.clone()).filter(|path| !path.is_empty());
         if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.parse::<Uri>().is_err()) {
             let message = format!("{section}.health.path is {:?}", raw.probe_path.value);

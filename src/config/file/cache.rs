@@ -2,81 +2,15 @@
 
 use std::time::Duration;
 
-use super::{EMPTY, seconds, text};
 use crate::cache::invalidation::Mode;
 use crate::cache::settings::{Override, Scope};
 use crate::config::diagnostic::{Diagnostics, Span};
-use crate::config::table_reader::{AutoOr, FromNode, Section, Size, Spanned};
-use crate::config::value::{Node, Table, Value};
+use crate::config::keys::{cache, identity, invalidate, jwt, route_cache};
+use crate::config::table_reader::{AutoOr, Section, Size, Spanned};
+use crate::config::value::{EMPTY, Node, Table, Value};
 use crate::policy::redirect::OnRedirect;
 
-/// The default of `identity.principal`: Authorization, and the session cookies of frameworks. Names of cookies are
-/// compared without regard to case, and without the prefixes `__Secure-` and `__Host-`.
-pub(crate) const PRINCIPAL: [&str; 31] = [
-    "header:authorization",
-    "cookie:session",
-    "cookie:sessionid",
-    "cookie:*_session",
-    "cookie:*-session",
-    "cookie:_*_key",
-    "cookie:sid",
-    "cookie:*.sid",
-    "cookie:connect.sid",
-    "cookie:JSESSIONID*",
-    "cookie:PHPSESSID*",
-    "cookie:*session-token",
-    "cookie:*session-token.*",
-    "cookie:sb-*-auth-token*",
-    "cookie:ASP.NET_SessionId",
-    "cookie:.AspNetCore.*",
-    "cookie:.ASPXAUTH",
-    "cookie:wordpress_logged_in_*",
-    "cookie:wordpress_sec_*",
-    "cookie:SESS*",
-    "cookie:SSESS*",
-    "cookie:ci_session*",
-    "cookie:__session",
-    "cookie:appSession*",
-    "cookie:_oauth2_proxy*",
-    "cookie:remember_*",
-    "cookie:MoodleSession*",
-    "cookie:access_token",
-    "cookie:auth_token",
-    "cookie:jwt",
-    "cookie:token",
-];
-
-/// The default of `cache.ignore_cookies`: those that analytics, consent tools and balancers set.
-pub(crate) const IGNORED_COOKIES: [&str; 27] = [
-    "_ga*",
-    "_gid",
-    "_gat*",
-    "_gcl_*",
-    "_fbp",
-    "_fbc",
-    "_pk_*",
-    "_hj*",
-    "_dd_s",
-    "__utm*",
-    "ai_user",
-    "ai_session",
-    "mp_*_mixpanel",
-    "amplitude_*",
-    "intercom-*",
-    "Optanon*",
-    "CookieConsent",
-    "hubspotutk",
-    "__hs*",
-    "__cf_bm",
-    "cf_clearance",
-    "AWSALB*",
-    "_uet*",
-    "_clck",
-    "_clsk",
-    "_ttp",
-    "wordpress_test_cookie",
-];
-
+/// The keys of `[identity]`.
 pub(crate) struct Identity {
     pub principal: Vec<Spanned<String>>,
     pub api_key: Spanned<String>,
@@ -147,55 +81,27 @@ pub(crate) struct Invalidate {
     pub on_redirect: OnRedirect,
 }
 
-/// A table whose keys are names, or its default.
-fn map<T: FromNode>(
-    s: &mut Section<'_>,
-    key: &'static str,
-    default: Vec<(&str, T)>,
-    p: &mut Diagnostics,
-) -> Vec<(Spanned<String>, Spanned<T>)> {
-    let written = s.table(key, p);
-    s.list_key(key, p, || {
-        let pairs: Vec<String> =
-            default.iter().map(|(name, value)| format!("{name} = {}", value.written())).collect();
-        (format!("a table of names, each {}", T::EXPECTED), Some(format!("{{ {} }}", pairs.join(", "))))
-    });
-    let Some((table, _)) = written else {
-        let pair = |(name, value)| (Spanned { value: text(name), span: None }, Spanned { value, span: None });
-        return default.into_iter().map(pair).collect();
-    };
-    let mut found = Vec::new();
-    for (name, node) in &table.entries {
-        let key = Spanned { value: name.name.clone(), span: Some(name.span.clone()) };
-        match T::from_node(node) {
-            Some(value) => found.push((key, Spanned { value, span: Some(node.span.clone()) })),
-            None => s.mismatch(&name.name, node, T::EXPECTED, p),
-        }
-    }
-    found
-}
-
 pub(super) fn read_identity(table: Option<&Table>, p: &mut Diagnostics) -> Identity {
     let mut s = Section::new("identity", table.unwrap_or(EMPTY));
-    let jwt = s.table("jwt", p).map(|(table, span)| {
+    let jwt = s.table(identity::JWT.name, p).map(|(table, span)| {
         let mut s = Section::new("identity.jwt", table);
         let jwt = Jwt {
             span,
-            keys: s.list("keys", Vec::new(), p),
-            hs256: s.or("hs256", text(""), p),
-            jwks_url: s.or("jwks_url", text(""), p),
-            token: s.or("token", text("header:authorization"), p),
-            issuer: s.or("issuer", text(""), p),
-            audience: s.or("audience", text(""), p),
-            require_exp: s.or("require_exp", true, p),
+            keys: s.read(&jwt::KEYS, p),
+            hs256: s.read(&jwt::HS256, p),
+            jwks_url: s.read(&jwt::JWKS_URL, p),
+            token: s.read(&jwt::TOKEN, p),
+            issuer: s.read(&jwt::ISSUER, p),
+            audience: s.read(&jwt::AUDIENCE, p),
+            require_exp: s.read(&jwt::REQUIRE_EXP, p),
         };
         s.finish(p);
         jwt
     });
     let identity = Identity {
-        principal: s.list("principal", PRINCIPAL.map(text).to_vec(), p),
-        api_key: s.or("api_key", text("header:x-api-key"), p),
-        hash_key: s.or("hash_key", text(""), p),
+        principal: s.read(&identity::PRINCIPAL_KEY, p),
+        api_key: s.read(&identity::API_KEY, p),
+        hash_key: s.read(&identity::HASH_KEY, p),
         jwt,
     };
     s.finish(p);
@@ -204,25 +110,24 @@ pub(super) fn read_identity(table: Option<&Table>, p: &mut Diagnostics) -> Ident
 
 pub(super) fn read_cache(table: Option<&Table>, p: &mut Diagnostics) -> Cache {
     let mut s = Section::new("cache", table.unwrap_or(EMPTY));
-    let tiers = vec![("short", seconds(30)), ("medium", seconds(60)), ("long", seconds(300))];
-    let tiers = map(&mut s, "tiers", tiers, p);
+    let tiers = s.read(&cache::TIERS, p);
     let cache = Cache {
-        enabled: s.or("enabled", true, p),
-        max_size: s.or("max_size", AutoOr(None), p),
-        max_object_size: s.or("max_object_size", Size(8 * 1024 * 1024), p),
+        enabled: s.read(&cache::ENABLED, p),
+        max_size: s.read(&cache::MAX_SIZE, p),
+        max_object_size: s.read(&cache::MAX_OBJECT_SIZE, p),
         tiers,
-        heuristic_max: s.or("heuristic_max", seconds(0), p),
-        max_ttl: s.or("max_ttl", seconds(86_400), p),
-        version: s.or("version", text(""), p),
-        stale_while_revalidate: s.or("stale_while_revalidate", seconds(0), p),
-        stale_if_error: s.or("stale_if_error", seconds(300), p),
-        ignore_query: s.list("ignore_query", ["utm_*", "fbclid", "gclid"].map(text).to_vec(), p),
-        ignore_cookies: s.list("ignore_cookies", IGNORED_COOKIES.map(text).to_vec(), p),
-        targeted: s.list("targeted", vec![text("pillion-cache-control")], p),
-        groups: s.or("groups", true, p),
-        x_cache: s.or("x_cache", true, p),
-        debug_header: s.or("debug_header", false, p),
-        purge_from: s.list("purge_from", Vec::new(), p),
+        heuristic_max: s.read(&cache::HEURISTIC_MAX, p),
+        max_ttl: s.read(&cache::MAX_TTL, p),
+        version: s.read(&cache::VERSION, p),
+        stale_while_revalidate: s.read(&cache::STALE_WHILE_REVALIDATE, p),
+        stale_if_error: s.read(&cache::STALE_IF_ERROR, p),
+        ignore_query: s.read(&cache::IGNORE_QUERY, p),
+        ignore_cookies: s.read(&cache::IGNORE_COOKIES, p),
+        targeted: s.read(&cache::TARGETED, p),
+        groups: s.read(&cache::GROUPS, p),
+        x_cache: s.read(&cache::X_CACHE, p),
+        debug_header: s.read(&cache::DEBUG_HEADER, p),
+        purge_from: s.read(&cache::PURGE_FROM, p),
     };
     s.finish(p);
     cache
@@ -230,25 +135,21 @@ pub(super) fn read_cache(table: Option<&Table>, p: &mut Diagnostics) -> Cache {
 
 pub(super) fn read_route_cache(table: &Table, span: Span, p: &mut Diagnostics) -> RouteCache {
     let mut s = Section::new("routes.cache", table);
-    let scopes =
-        [("auto", Scope::Auto), ("shared", Scope::Shared), ("user", Scope::User), ("off", Scope::Off)];
-    let overrides =
-        [("none", Override::None), ("lifetime", Override::Lifetime), ("no-store", Override::NoStore)];
     let cache = RouteCache {
         span,
-        tier: s.get("tier", p),
-        ttl: s.get("ttl", p),
-        scope: s.choice("scope", &scopes, Scope::Auto, p),
-        tags: s.list("tags", Vec::new(), p),
-        overrides: s.choice("override", &overrides, Override::None, p),
-        ttl_by_status: map(&mut s, "ttl_by_status", Vec::new(), p),
-        stale_while_revalidate: s.get("stale_while_revalidate", p),
-        stale_if_error: s.get("stale_if_error", p),
-        key_headers: s.list("key_headers", Vec::new(), p),
-        key_query: s.has("key_query").then(|| s.list("key_query", Vec::new(), p)),
-        strip_query: s.or("strip_query", false, p),
-        key_body: s.or("key_body", false, p),
-        error_500: s.or("error_500", false, p),
+        tier: s.read(&route_cache::TIER, p),
+        ttl: s.read(&route_cache::TTL, p),
+        scope: s.read(&route_cache::SCOPE, p),
+        tags: s.read(&route_cache::TAGS, p),
+        overrides: s.read(&route_cache::OVERRIDE, p),
+        ttl_by_status: s.read(&route_cache::TTL_BY_STATUS, p),
+        stale_while_revalidate: s.read(&route_cache::STALE_WHILE_REVALIDATE, p),
+        stale_if_error: s.read(&route_cache::STALE_IF_ERROR, p),
+        key_headers: s.read(&route_cache::KEY_HEADERS, p),
+        key_query: s.has(route_cache::KEY_QUERY.name).then(|| s.read(&route_cache::KEY_QUERY, p)),
+        strip_query: s.read(&route_cache::STRIP_QUERY, p),
+        key_body: s.read(&route_cache::KEY_BODY, p),
+        error_500: s.read(&route_cache::ERROR_500, p),
     };
     s.finish(p);
     cache
@@ -261,8 +162,6 @@ pub(super) fn read_invalidate(node: Option<&Node>, p: &mut Diagnostics) -> Vec<I
             .help("expected [[invalidate]] tables");
         return Vec::new();
     };
-    let redirects =
-        [("auto", OnRedirect::Auto), ("always", OnRedirect::Always), ("never", OnRedirect::Never)];
     let mut rules = Vec::with_capacity(items.len());
     for item in items {
         let Value::Table(table) = &item.value else {
@@ -272,14 +171,14 @@ pub(super) fn read_invalidate(node: Option<&Node>, p: &mut Diagnostics) -> Vec<I
         let mut s = Section::new("invalidate", table);
         rules.push(Invalidate {
             span: item.span.clone(),
-            on: s.get("on", p),
-            tags: s.list("tags", Vec::new(), p),
-            paths: s.list("paths", Vec::new(), p),
-            mode: s.choice("mode", &[("hard", Mode::Hard), ("soft", Mode::Soft)], Mode::Hard, p),
-            settle: s.or("settle", seconds(0), p),
-            except: s.list("except", Vec::new(), p),
-            principal: s.or("principal", false, p),
-            on_redirect: s.choice("on_redirect", &redirects, OnRedirect::Auto, p),
+            on: s.read(&invalidate::ON, p),
+            tags: s.read(&invalidate::TAGS, p),
+            paths: s.read(&invalidate::PATHS, p),
+            mode: s.read(&invalidate::MODE, p),
+            settle: s.read(&invalidate::SETTLE, p),
+            except: s.read(&invalidate::EXCEPT, p),
+            principal: s.read(&invalidate::PRINCIPAL, p),
+            on_redirect: s.read(&invalidate::ON_REDIRECT, p),
         });
         s.finish(p);
     }

@@ -1,10 +1,9 @@
 //! `[rate_limit]`, and the limits of a route, as they are written; and the file of API keys.
 
-use super::{EMPTY, text};
 use crate::config::diagnostic::{Diagnostics, Span};
-use crate::config::table_reader::{FromNode, Section, Spanned};
-use crate::config::units;
-use crate::config::value::{Node, Table, Value};
+use crate::config::keys::{api_key, limit, rate_limit, route, tier};
+use crate::config::table_reader::{Rate, Section, Spanned};
+use crate::config::value::{EMPTY, Node, Table, Value};
 use crate::policy::limits::{KeyKind, Unlisted};
 
 pub(crate) struct RateLimit {
@@ -40,22 +39,6 @@ pub(crate) struct Limit {
     pub named: bool,
 }
 
-/// A count and its period.
-pub(crate) struct Rate(pub u64, pub std::time::Duration);
-
-impl FromNode for Rate {
-    const EXPECTED: &'static str = "a rate like \"20/s\", \"100/min\", \"1000/h\" or \"5000/d\"";
-    fn from_value(value: &Value) -> Option<Self> {
-        String::from_value(value)
-            .and_then(|text| units::rate(&text))
-            .map(|(count, period)| Rate(count, period))
-    }
-
-    fn written(&self) -> String {
-        format!("\"{} in {:?}\"", self.0, self.1)
-    }
-}
-
 /// `limits` of a route.
 pub(crate) enum RouteLimits {
     /// `"none"`.
@@ -72,25 +55,21 @@ pub(crate) struct ApiKey {
     pub limits: Vec<Limit>,
 }
 
-const MODES: [(&str, bool); 2] = [("enforce", false), ("shadow", true)];
-
 pub(super) fn read_rate_limit(table: Option<&Table>, p: &mut Diagnostics) -> RateLimit {
     let mut s = Section::new("rate_limit", table.unwrap_or(EMPTY));
-    let kinds = [("api_key", KeyKind::ApiKey), ("principal", KeyKind::Principal), ("ip", KeyKind::Ip)];
-    let unlisted = [("ip", Unlisted::Ip), ("own", Unlisted::Own), ("reject", Unlisted::Reject)];
-    let tiers = s.table("tiers", p).map_or_else(Vec::new, |(table, _)| read_tiers(table, p));
+    let tiers = s.table(rate_limit::TIERS.name, p).map_or_else(Vec::new, |(table, _)| read_tiers(table, p));
     let section = RateLimit {
-        enabled: s.get("enabled", p),
-        key_span: s.node("key").map(|node| node.span.clone()),
-        key: s.choices("key", &kinds, &[KeyKind::ApiKey, KeyKind::Principal, KeyKind::Ip], p),
-        unlisted_keys: s.choice("unlisted_keys", &unlisted, Unlisted::Ip, p),
-        tier: s.list("tier", vec![text("keys")], p),
-        default: s.or("default", text("free"), p),
-        keys: s.or("keys", text(""), p),
-        shadow: s.choice("mode", &MODES, false, p),
-        headers: s.list("headers", vec![text("ratelimit")], p),
-        max_keys: s.or("max_keys", 100_000, p),
-        ipv6_prefix: s.or("ipv6_prefix", 64, p),
+        enabled: s.read(&rate_limit::ENABLED, p),
+        key_span: s.node(rate_limit::KEY.name).map(|node| node.span.clone()),
+        key: s.read(&rate_limit::KEY, p),
+        unlisted_keys: s.read(&rate_limit::UNLISTED_KEYS, p),
+        tier: s.read(&rate_limit::TIER, p),
+        default: s.read(&rate_limit::DEFAULT, p),
+        keys: s.read(&rate_limit::KEYS, p),
+        shadow: s.read(&rate_limit::MODE, p),
+        headers: s.read(&rate_limit::HEADERS, p),
+        max_keys: s.read(&rate_limit::MAX_KEYS_KEY, p),
+        ipv6_prefix: s.read(&rate_limit::IPV6_PREFIX, p),
         tiers,
     };
     s.finish(p);
@@ -106,11 +85,11 @@ fn read_tiers(table: &Table, p: &mut Diagnostics) -> Vec<Tier> {
             continue;
         };
         let mut s = Section::new(format!("rate_limit.tiers.{}", key.name), table);
-        let limits = read_limits(&mut s, p);
+        let limits = read_limits(&mut s, tier::LIMITS.name, p);
         tiers.push(Tier {
             name: Spanned { value: key.name.clone(), span: Some(key.span.clone()) },
-            upgrade: s.get("upgrade", p),
-            shadow: s.choice("mode", &MODES.map(|(word, shadow)| (word, Some(shadow))), None, p),
+            upgrade: s.read(&tier::UPGRADE, p),
+            shadow: s.read(&tier::MODE, p),
             limits,
         });
         s.finish(p);
@@ -118,8 +97,8 @@ fn read_tiers(table: &Table, p: &mut Diagnostics) -> Vec<Tier> {
     tiers
 }
 
-fn read_limits(s: &mut Section<'_>, p: &mut Diagnostics) -> Vec<Limit> {
-    let Some((table, _)) = s.table("limits", p) else { return Vec::new() };
+fn read_limits(s: &mut Section<'_>, key: &'static str, p: &mut Diagnostics) -> Vec<Limit> {
+    let Some((table, _)) = s.table(key, p) else { return Vec::new() };
     let mut limits = Vec::new();
     for (key, node) in &table.entries {
         let Value::Table(table) = &node.value else {
@@ -127,15 +106,15 @@ fn read_limits(s: &mut Section<'_>, p: &mut Diagnostics) -> Vec<Limit> {
             continue;
         };
         let mut of = Section::new(format!("{}.limits.{}", s.name, key.name), table);
-        if !of.has("rate") {
+        if !of.has(limit::RATE.name) {
             p.at(&node.span, format!("{} has no rate", of.name)).help("rate = \"100/min\"");
         }
         limits.push(Limit {
             name: Spanned { value: key.name.clone(), span: Some(key.span.clone()) },
             span: node.span.clone(),
-            rate: of.get("rate", p),
-            burst: of.get("burst", p),
-            named: of.choice("on", &[("all", false), ("named", true)], false, p),
+            rate: of.read(&limit::RATE, p),
+            burst: of.read(&limit::BURST, p),
+            named: of.read(&limit::ON, p),
         });
         of.finish(p);
     }
@@ -143,12 +122,12 @@ fn read_limits(s: &mut Section<'_>, p: &mut Diagnostics) -> Vec<Limit> {
 }
 
 pub(super) fn read_route_limits(s: &mut Section<'_>, p: &mut Diagnostics) -> Option<RouteLimits> {
-    let node = s.node("limits")?;
+    let node = s.node(route::LIMITS.name)?;
     match &node.value {
         Value::String(word) if word == "none" => Some(RouteLimits::None(node.span.clone())),
-        Value::Array(_) => Some(RouteLimits::Named(s.list("limits", Vec::new(), p))),
+        Value::Array(_) => Some(RouteLimits::Named(s.list(route::LIMITS.name, Vec::new(), p))),
         _ => {
-            s.mismatch("limits", node, "\"none\", or an array of names of limits", p);
+            s.mismatch(route::LIMITS.name, node, "\"none\", or an array of names of limits", p);
             None
         }
     }
@@ -181,9 +160,14 @@ pub(crate) fn read_keys(table: &Table, p: &mut Diagnostics) -> Vec<ApiKey> {
 
 fn read_key(table: &Table, span: Span, p: &mut Diagnostics) -> ApiKey {
     let mut s = Section::new("keys", table);
-    let limits = read_limits(&mut s, p);
-    let key =
-        ApiKey { span, sha256: s.get("sha256", p), tier: s.get("tier", p), name: s.get("name", p), limits };
+    let limits = read_limits(&mut s, api_key::LIMITS.name, p);
+    let key = ApiKey {
+        span,
+        sha256: s.read(&api_key::SHA256, p),
+        tier: s.read(&api_key::TIER, p),
+        name: s.read(&api_key::NAME, p),
+        limits,
+    };
     s.finish(p);
     key
 }

@@ -1,22 +1,26 @@
-//! The raw mirror of the file: what was written and where, or the default. The defaults stand here
-//! and nowhere else. It has no behaviour; `compile` gives it meaning.
+//! The raw mirror of the file: what was written and where, or the default that `keys` declares. It has no behaviour;
+//! `compile` gives it meaning.
 
 mod cache;
 mod limits;
+mod observe;
 
 use std::time::Duration;
 
 use crate::config::diagnostic::{Diagnostics, Span};
+use crate::config::keys::{
+    certificate, compression, deprecated, etag, redirect, root, route, server, server_tls, upstream,
+    upstream_health, upstream_tls,
+};
 use crate::config::reserved;
 use crate::config::table_reader::{AutoOr, FromNode as _, Section, Size, Spanned};
-use crate::config::value::{Node, Table, Value};
-use crate::log::MASK;
-use crate::policy::AccessLog;
+use crate::config::value::{EMPTY, Node, Table, Value};
 use crate::policy::underscores::Underscores;
-use crate::represent::coding::{Coding, Effort};
+use crate::represent::coding::Effort;
 
-pub(super) use cache::{Cache, IGNORED_COOKIES, Identity, Invalidate, Jwt, PRINCIPAL, RouteCache};
-pub(super) use limits::{ApiKey, Limit, Rate, RateLimit, RouteLimits, read_keys};
+pub(super) use cache::{Cache, Identity, Invalidate, Jwt, RouteCache};
+pub(super) use limits::{ApiKey, Limit, RateLimit, RouteLimits, read_keys};
+pub(super) use observe::{Health, Log, Metrics, Tracing};
 
 pub(super) struct File {
     pub server: Server,
@@ -165,73 +169,40 @@ pub(super) struct Etag {
     pub max_size: Spanned<Size>,
 }
 
-/// `[health]`.
-pub(super) struct Health {
-    pub ready_requires: Vec<Spanned<String>>,
-    pub memory_limit: Spanned<AutoOr<Size>>,
-    pub degraded_at: Spanned<f64>,
-    pub webhook: Spanned<String>,
-    pub webhook_secret: Spanned<String>,
-}
-
-/// `[log]`.
-pub(super) struct Log {
-    pub format: Option<crate::policy::LogFormat>,
-    pub level: tracing::Level,
-    pub access: AccessLog,
-    pub sample: Spanned<f64>,
-    pub slow: Spanned<Duration>,
-    pub mask: Vec<Spanned<String>>,
-}
-
-/// `[metrics]`.
-pub(super) struct Metrics {
-    pub buckets: Vec<Spanned<f64>>,
-    pub max_routes: Spanned<u64>,
-}
-
-/// `[tracing]`.
-pub(super) struct Tracing {
-    pub otlp_endpoint: Spanned<String>,
-    pub sample: Spanned<f64>,
-}
-
-const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn text(text: &str) -> String {
-    text.to_owned()
-}
-
-const EMPTY: &Table = &Table { entries: Vec::new() };
-
 /// Reads the file; everything wrong with its form goes to `problems`.
 pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
     let mut root = Section::new("", table);
-    let (server, tls) = read_server(root.table("server", problems).map(|(table, _)| table), problems);
-    let has_upstream = root.has("upstream");
-    let upstream = root.table("upstream", problems).map(|(table, span)| {
+    let (server, tls) =
+        read_server(root.table(root::SERVER.name, problems).map(|(table, _)| table), problems);
+    let has_upstream = root.has(root::UPSTREAM.name);
+    let upstream = root.table(root::UPSTREAM.name, problems).map(|(table, span)| {
         read_upstream("upstream", Section::new("upstream", table), Some(span), problems)
     });
-    let upstreams = root.table("upstreams", problems).map_or_else(Vec::new, |(table, _)| {
+    let upstreams = root.table(root::UPSTREAMS.name, problems).map_or_else(Vec::new, |(table, _)| {
         Section::new("upstreams", table)
             .entries()
             .filter_map(|(name, node, _)| read_named(name, node, problems))
             .collect()
     });
-    let routes = read_routes(root.node("routes"), problems);
-    let compression = read_compression(root.table("compression", problems).map(|(table, _)| table), problems);
-    let etag = read_etag(root.table("etag", problems).map(|(table, _)| table), problems);
-    let identity = cache::read_identity(root.table("identity", problems).map(|(table, _)| table), problems);
-    let cache = cache::read_cache(root.table("cache", problems).map(|(table, _)| table), problems);
-    let invalidate = cache::read_invalidate(root.node("invalidate"), problems);
-    let rate_limit =
-        limits::read_rate_limit(root.table("rate_limit", problems).map(|(table, _)| table), problems);
-    let health = read_health(root.table("health", problems).map(|(table, _)| table), problems);
-    let log = read_log(root.table("log", problems).map(|(table, _)| table), problems);
-    let metrics = read_metrics(root.table("metrics", problems).map(|(table, _)| table), problems);
-    let tracing = read_tracing(root.table("tracing", problems).map(|(table, _)| table), problems);
+    let routes = read_routes(root.node(root::ROUTES.name), problems);
+    let compression =
+        read_compression(root.table(root::COMPRESSION.name, problems).map(|(table, _)| table), problems);
+    let etag = read_etag(root.table(root::ETAG.name, problems).map(|(table, _)| table), problems);
+    let identity =
+        cache::read_identity(root.table(root::IDENTITY.name, problems).map(|(table, _)| table), problems);
+    let cache = cache::read_cache(root.table(root::CACHE.name, problems).map(|(table, _)| table), problems);
+    let invalidate = cache::read_invalidate(root.node(root::INVALIDATE.name), problems);
+    let rate_limit = limits::read_rate_limit(
+        root.table(root::RATE_LIMIT.name, problems).map(|(table, _)| table),
+        problems,
+    );
+    let health =
+        observe::read_health(root.table(root::HEALTH.name, problems).map(|(table, _)| table), problems);
+    let log = observe::read_log(root.table(root::LOG.name, problems).map(|(table, _)| table), problems);
+    let metrics =
+        observe::read_metrics(root.table(root::METRICS.name, problems).map(|(table, _)| table), problems);
+    let tracing =
+        observe::read_tracing(root.table(root::TRACING.name, problems).map(|(table, _)| table), problems);
     reserved::sections(&mut root, problems);
     root.finish(problems);
     File {
@@ -256,41 +227,36 @@ pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
 
 fn read_server(table: Option<&Table>, p: &mut Diagnostics) -> (Server, Option<Tls>) {
     let mut s = Section::new("server", table.unwrap_or(EMPTY));
-    let tls = s.table("tls", p).map(|(table, span)| read_tls(table, span, p));
+    let tls = s.table(server::TLS.name, p).map(|(table, span)| read_tls(table, span, p));
     let server = Server {
-        listen_span: s.node("listen").map(|node| node.span.clone()),
-        listen: s.list("listen", vec![text("[::]:8080")], p),
-        admin: s.or("admin", text("127.0.0.1:9900"), p),
-        probes: s.or("probes", text(""), p),
-        admin_token: s.or("admin_token", text(""), p),
-        admin_hosts: s.list("admin_hosts", Vec::new(), p),
-        workers: s.or("workers", AutoOr(None), p),
-        max_connections: s.or("max_connections", 10_000, p),
-        header_timeout: s.or("header_timeout", seconds(10), p),
-        body_timeout: s.or("body_timeout", seconds(60), p),
-        send_timeout: s.or("send_timeout", seconds(60), p),
-        idle_timeout: s.or("idle_timeout", seconds(75), p),
-        stream_idle_timeout: s.or("stream_idle_timeout", seconds(3600), p),
-        max_header_size: s.or("max_header_size", Size(64 * 1024), p),
-        max_headers: s.or("max_headers", 256, p),
-        max_body_size: s.or("max_body_size", AutoOr(None), p),
-        buffer_request: s.or("buffer_request", Size(64 * 1024), p),
-        buffer_response: s.or("buffer_response", Size(256 * 1024), p),
-        buffer_memory: s.or("buffer_memory", AutoOr(None), p),
-        min_body_rate: s.or("min_body_rate", Size(240), p),
-        h2_max_streams: s.or("h2_max_streams", 128, p),
-        trusted_proxies: s.list("trusted_proxies", Vec::new(), p),
-        underscores: s.choice(
-            "underscores",
-            &[("twins", Underscores::Twins), ("drop", Underscores::Drop), ("pass", Underscores::Pass)],
-            Underscores::Twins,
-            p,
-        ),
-        proxy_protocol: s.or("proxy_protocol", false, p),
-        redirect_https: s.or("redirect_https", false, p),
-        drain_delay: s.or("drain_delay", seconds(0), p),
-        drain_timeout: s.or("drain_timeout", seconds(20), p),
-        watch: s.or("watch", true, p),
+        listen_span: s.node(server::LISTEN.name).map(|node| node.span.clone()),
+        listen: s.read(&server::LISTEN, p),
+        admin: s.read(&server::ADMIN, p),
+        probes: s.read(&server::PROBES, p),
+        admin_token: s.read(&server::ADMIN_TOKEN, p),
+        admin_hosts: s.read(&server::ADMIN_HOSTS, p),
+        workers: s.read(&server::WORKERS, p),
+        max_connections: s.read(&server::MAX_CONNECTIONS, p),
+        header_timeout: s.read(&server::HEADER_TIMEOUT, p),
+        body_timeout: s.read(&server::BODY_TIMEOUT, p),
+        send_timeout: s.read(&server::SEND_TIMEOUT, p),
+        idle_timeout: s.read(&server::IDLE_TIMEOUT, p),
+        stream_idle_timeout: s.read(&server::STREAM_IDLE_TIMEOUT, p),
+        max_header_size: s.read(&server::MAX_HEADER_SIZE, p),
+        max_headers: s.read(&server::MAX_HEADERS, p),
+        max_body_size: s.read(&server::MAX_BODY_SIZE, p),
+        buffer_request: s.read(&server::BUFFER_REQUEST, p),
+        buffer_response: s.read(&server::BUFFER_RESPONSE, p),
+        buffer_memory: s.read(&server::BUFFER_MEMORY, p),
+        min_body_rate: s.read(&server::MIN_BODY_RATE, p),
+        h2_max_streams: s.read(&server::H2_MAX_STREAMS, p),
+        trusted_proxies: s.read(&server::TRUSTED_PROXIES, p),
+        underscores: s.read(&server::UNDERSCORES, p),
+        proxy_protocol: s.read(&server::PROXY_PROTOCOL, p),
+        redirect_https: s.read(&server::REDIRECT_HTTPS, p),
+        drain_delay: s.read(&server::DRAIN_DELAY, p),
+        drain_timeout: s.read(&server::DRAIN_TIMEOUT, p),
+        watch: s.read(&server::WATCH, p),
     };
     s.finish(p);
     (server, tls)
@@ -299,7 +265,7 @@ fn read_server(table: Option<&Table>, p: &mut Diagnostics) -> (Server, Option<Tl
 fn read_tls(table: &Table, span: Span, p: &mut Diagnostics) -> Tls {
     let mut s = Section::new("server.tls", table);
     let mut certificates = Vec::new();
-    if let Some(node) = s.node("certificates") {
+    if let Some(node) = s.node(server_tls::CERTIFICATES.name) {
         let tables: Option<Vec<&Table>> = match &node.value {
             Value::Array(items) => items
                 .iter()
@@ -313,21 +279,26 @@ fn read_tls(table: &Table, span: Span, p: &mut Diagnostics) -> Tls {
         match tables {
             Some(tables) => tables.into_iter().for_each(|table| {
                 let mut s = Section::new("server.tls.certificates", table);
-                let pair = (s.or("cert", text(""), p), s.or("key", text(""), p));
+                let pair = (s.read(&certificate::CERT, p), s.read(&certificate::KEY, p));
                 s.finish(p);
                 if pair.0.value.is_empty() || pair.1.value.is_empty() {
                     p.at(&node.span, "a certificate needs both cert and key");
                 }
                 certificates.push(pair);
             }),
-            None => s.mismatch("certificates", node, "an array of { cert = \"...\", key = \"...\" }", p),
+            None => s.mismatch(
+                server_tls::CERTIFICATES.name,
+                node,
+                "an array of { cert = \"...\", key = \"...\" }",
+                p,
+            ),
         }
     }
     let tls = Tls {
         span,
-        listen: s.list("listen", vec![text("[::]:8443")], p),
+        listen: s.read(&server_tls::LISTEN, p),
         certificates,
-        client_ca: s.or("client_ca", text(""), p),
+        client_ca: s.read(&server_tls::CLIENT_CA, p),
     };
     s.finish(p);
     tls
@@ -347,37 +318,37 @@ fn read_named(name: &str, node: &Node, p: &mut Diagnostics) -> Option<Upstream> 
 }
 
 fn read_upstream(name: &str, mut s: Section<'_>, span: Option<Span>, p: &mut Diagnostics) -> Upstream {
-    let tls = s.table("tls", p).map_or(EMPTY, |(table, _)| table);
-    let health = s.table("health", p).map_or(EMPTY, |(table, _)| table);
+    let tls = s.table(upstream::TLS.name, p).map_or(EMPTY, |(table, _)| table);
+    let health = s.table(upstream::HEALTH.name, p).map_or(EMPTY, |(table, _)| table);
     let mut t = Section::new(format!("{}.tls", s.name), tls);
     let mut h = Section::new(format!("{}.health", s.name), health);
     let upstream = Upstream {
         name: name.to_owned(),
         span,
-        has_url: s.has("url"),
-        url: s.get("url", p),
-        replicas: s.list("replicas", Vec::new(), p),
-        writes_to_any: s.choice("writes_to", &[("primary", false), ("any", true)], false, p),
-        connect_timeout: s.or("connect_timeout", seconds(1), p),
-        response_timeout: s.or("response_timeout", seconds(60), p),
-        body_timeout: s.or("body_timeout", seconds(60), p),
-        max_connections: s.or("max_connections", 256, p),
-        max_streams: s.or("max_streams", 10_000, p),
-        max_waiting: s.or("max_waiting", 1024, p),
-        queue_timeout: s.or("queue_timeout", seconds(1), p),
-        keep_alive: s.or("keep_alive", seconds(4), p),
-        retries: s.or("retries", 2, p),
-        preserve_host: s.or("preserve_host", true, p),
-        adaptive_concurrency: s.or("adaptive_concurrency", false, p),
-        ca: t.or("ca", text(""), p),
-        cert: t.or("cert", text(""), p),
-        key: t.or("key", text(""), p),
-        server_name: t.or("server_name", text(""), p),
-        probe_path: h.or("path", text(""), p),
-        probe_interval: h.or("interval", seconds(5), p),
-        probe_timeout: h.or("timeout", seconds(1), p),
-        unhealthy_after: h.or("unhealthy_after", 3, p),
-        healthy_after: h.or("healthy_after", 2, p),
+        has_url: s.has(upstream::URL.name),
+        url: s.read(&upstream::URL, p),
+        replicas: s.read(&upstream::REPLICAS, p),
+        writes_to_any: s.read(&upstream::WRITES_TO, p),
+        connect_timeout: s.read(&upstream::CONNECT_TIMEOUT, p),
+        response_timeout: s.read(&upstream::RESPONSE_TIMEOUT, p),
+        body_timeout: s.read(&upstream::BODY_TIMEOUT, p),
+        max_connections: s.read(&upstream::MAX_CONNECTIONS, p),
+        max_streams: s.read(&upstream::MAX_STREAMS, p),
+        max_waiting: s.read(&upstream::MAX_WAITING, p),
+        queue_timeout: s.read(&upstream::QUEUE_TIMEOUT, p),
+        keep_alive: s.read(&upstream::KEEP_ALIVE, p),
+        retries: s.read(&upstream::RETRIES, p),
+        preserve_host: s.read(&upstream::PRESERVE_HOST, p),
+        adaptive_concurrency: s.read(&upstream::ADAPTIVE_CONCURRENCY, p),
+        ca: t.read(&upstream_tls::CA, p),
+        cert: t.read(&upstream_tls::CERT, p),
+        key: t.read(&upstream_tls::KEY, p),
+        server_name: t.read(&upstream_tls::SERVER_NAME, p),
+        probe_path: h.read(&upstream_health::PATH, p),
+        probe_interval: h.read(&upstream_health::INTERVAL, p),
+        probe_timeout: h.read(&upstream_health::TIMEOUT, p),
+        unhealthy_after: h.read(&upstream_health::UNHEALTHY_AFTER, p),
+        healthy_after: h.read(&upstream_health::HEALTHY_AFTER, p),
     };
     t.finish(p);
     h.finish(p);
@@ -413,43 +384,47 @@ fn read_routes(node: Option<&Node>, p: &mut Diagnostics) -> Vec<Route> {
 
 fn read_route(table: &Table, span: Span, p: &mut Diagnostics) -> Route {
     let mut s = Section::new("routes", table);
-    let redirect = s.table("redirect", p).map(|(table, span)| {
+    let redirect = s.table(route::REDIRECT.name, p).map(|(table, span)| {
         let mut s = Section::new("routes.redirect", table);
-        let redirect = Redirect { span, to: s.get("to", p), status: s.or("status", 308, p) };
+        let redirect = Redirect { span, to: s.read(&redirect::TO, p), status: s.read(&redirect::STATUS, p) };
         s.finish(p);
         redirect
     });
-    let deprecated = s.table("deprecated", p).map(|(table, span)| {
+    let deprecated = s.table(route::DEPRECATED.name, p).map(|(table, span)| {
         let mut s = Section::new("routes.deprecated", table);
-        let deprecated =
-            Deprecated { span, since: s.get("since", p), sunset: s.get("sunset", p), link: s.get("link", p) };
+        let deprecated = Deprecated {
+            span,
+            since: s.read(&deprecated::SINCE, p),
+            sunset: s.read(&deprecated::SUNSET, p),
+            link: s.read(&deprecated::LINK, p),
+        };
         s.finish(p);
         deprecated
     });
-    let cache = s.table("cache", p).map(|(table, span)| cache::read_route_cache(table, span, p));
+    let cache = s.table(route::CACHE.name, p).map(|(table, span)| cache::read_route_cache(table, span, p));
     let limits = limits::read_route_limits(&mut s, p);
     let route = Route {
         span,
         cache,
         limits,
-        cost: s.get("cost", p),
-        concurrency: s.get("concurrency", p),
-        pattern: s.get("match", p),
-        upstream: s.get("upstream", p),
-        rewrite: s.get("rewrite", p),
-        deny: s.get("deny", p),
+        cost: s.read(&route::COST, p),
+        concurrency: s.read(&route::CONCURRENCY, p),
+        pattern: s.read(&route::MATCH, p),
+        upstream: s.read(&route::UPSTREAM, p),
+        rewrite: s.read(&route::REWRITE, p),
+        deny: s.read(&route::DENY, p),
         redirect,
         deprecated,
-        timeout: s.get("timeout", p),
-        stream: s.or("stream", false, p),
-        max_body_size: s.get("max_body_size", p),
-        compress: s.or("compress", true, p),
-        etag: s.or("etag", true, p),
-        browser_ttl: s.get("browser_ttl", p),
-        set_request: read_pairs(&mut s, "set_request", p),
-        set_response: read_pairs(&mut s, "set_response", p),
-        remove_request: s.list("remove_request", Vec::new(), p),
-        remove_response: s.list("remove_response", Vec::new(), p),
+        timeout: s.read(&route::TIMEOUT, p),
+        stream: s.read(&route::STREAM, p),
+        max_body_size: s.read(&route::MAX_BODY_SIZE, p),
+        compress: s.read(&route::COMPRESS, p),
+        etag: s.read(&route::ETAG, p),
+        browser_ttl: s.read(&route::BROWSER_TTL, p),
+        set_request: read_pairs(&mut s, route::SET_REQUEST.name, p),
+        set_response: read_pairs(&mut s, route::SET_RESPONSE.name, p),
+        remove_request: s.read(&route::REMOVE_REQUEST, p),
+        remove_response: s.read(&route::REMOVE_RESPONSE, p),
     };
     s.finish(p);
     route
@@ -479,25 +454,14 @@ fn read_pairs(
 
 fn read_compression(table: Option<&Table>, p: &mut Diagnostics) -> Compression {
     let mut s = Section::new("compression", table.unwrap_or(EMPTY));
-    let types = [
-        "text/*",
-        "application/json",
-        "application/*+json",
-        "application/xml",
-        "application/*+xml",
-        "application/javascript",
-        "application/wasm",
-        "image/svg+xml",
-    ];
-    let efforts = [("fast", Effort::Fast), ("balanced", Effort::Balanced), ("best", Effort::Best)];
     let compression = Compression {
-        enabled: s.or("enabled", true, p),
-        codings: s.list("codings", Coding::ALL.map(|coding| text(coding.as_str())).to_vec(), p),
-        min_size: s.or("min_size", Size(1024), p),
-        types: s.list("types", types.map(text).to_vec(), p),
-        effort: s.choice("effort", &efforts, Effort::Balanced, p),
-        ask_identity: s.choice("ask_app", &[("identity", true), ("client", false)], true, p),
-        breach_guard: s.or("breach_guard", true, p),
+        enabled: s.read(&compression::ENABLED, p),
+        codings: s.read(&compression::CODINGS, p),
+        min_size: s.read(&compression::MIN_SIZE, p),
+        types: s.read(&compression::TYPES, p),
+        effort: s.read(&compression::EFFORT, p),
+        ask_identity: s.read(&compression::ASK_APP, p),
+        breach_guard: s.read(&compression::BREACH_GUARD, p),
     };
     s.finish(p);
     compression
@@ -505,67 +469,7 @@ fn read_compression(table: Option<&Table>, p: &mut Diagnostics) -> Compression {
 
 fn read_etag(table: Option<&Table>, p: &mut Diagnostics) -> Etag {
     let mut s = Section::new("etag", table.unwrap_or(EMPTY));
-    let etag = Etag { generate: s.or("generate", true, p), max_size: s.or("max_size", Size(64 * 1024), p) };
+    let etag = Etag { generate: s.read(&etag::GENERATE, p), max_size: s.read(&etag::MAX_SIZE, p) };
     s.finish(p);
     etag
-}
-
-fn read_health(table: Option<&Table>, p: &mut Diagnostics) -> Health {
-    let mut s = Section::new("health", table.unwrap_or(EMPTY));
-    let health = Health {
-        ready_requires: s.list("ready_requires", vec![text("upstream")], p),
-        memory_limit: s.or("memory_limit", AutoOr(None), p),
-        degraded_at: s.or("degraded_at", 0.8, p),
-        webhook: s.or("webhook", text(""), p),
-        webhook_secret: s.or("webhook_secret", text(""), p),
-    };
-    s.finish(p);
-    health
-}
-
-fn read_tracing(table: Option<&Table>, p: &mut Diagnostics) -> Tracing {
-    let mut s = Section::new("tracing", table.unwrap_or(EMPTY));
-    let tracing =
-        Tracing { otlp_endpoint: s.or("otlp_endpoint", text(""), p), sample: s.or("sample", 0.1, p) };
-    s.finish(p);
-    tracing
-}
-
-fn read_log(table: Option<&Table>, p: &mut Diagnostics) -> Log {
-    use crate::policy::LogFormat;
-    use tracing::Level;
-    let mut s = Section::new("log", table.unwrap_or(EMPTY));
-    let levels = [
-        ("error", Level::ERROR),
-        ("warn", Level::WARN),
-        ("info", Level::INFO),
-        ("debug", Level::DEBUG),
-        ("trace", Level::TRACE),
-    ];
-    let access = [
-        ("all", AccessLog::All),
-        ("errors", AccessLog::Errors),
-        ("slow", AccessLog::Slow),
-        ("off", AccessLog::Off),
-    ];
-    let formats = [("auto", None), ("json", Some(LogFormat::Json)), ("pretty", Some(LogFormat::Pretty))];
-    let log = Log {
-        format: s.choice("format", &formats, None, p),
-        level: s.choice("level", &levels, Level::INFO, p),
-        access: s.choice("access", &access, AccessLog::All, p),
-        sample: s.or("sample", 1.0, p),
-        slow: s.or("slow", seconds(1), p),
-        mask: s.list("mask", MASK.map(text).to_vec(), p),
-    };
-    s.finish(p);
-    log
-}
-
-fn read_metrics(table: Option<&Table>, p: &mut Diagnostics) -> Metrics {
-    let mut s = Section::new("metrics", table.unwrap_or(EMPTY));
-    let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-    let metrics =
-        Metrics { buckets: s.list("buckets", buckets.to_vec(), p), max_routes: s.or("max_routes", 200, p) };
-    s.finish(p);
-    metrics
 }
