@@ -22,7 +22,7 @@
 //! - Only [`config`] sees the raw file.
 //! - Only [`reload`] swaps the policy.
 //!
-//! `tests/layering.rs` checks all of this.
+//! `tests/layering/main.rs` checks all of this.
 
 #![forbid(unsafe_code)]
 

@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(digest.finish(), GOLDEN[1]);
     }
 
-    const GOLDEN: [u64; 2] = [53_042_336_642_936_777, 13_081_274_413_186_804_327];
+    const GOLDEN: [u64; 2] = [13_081_274_413_186_804_327, 12_090_445_064_276_634_297];
 
     #[test]
     fn values_that_look_alike_differ() {

@@ -9,7 +9,7 @@ use crate::memory::buffers::BufferReservation;
 use crate::message::body::Body;
 
 /// Maximum time to wait for the end of a response that no client reads any more.
-const LAST_PATIENCE: Duration = Duration::from_secs(60);
+const LAST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs a future after its request is gone; does nothing while the runtime shuts down.
 pub(super) fn outlive(future: impl Future<Output = ()> + 'static) {
@@ -41,5 +41,5 @@ pub(super) async fn to_its_end(mut body: Body) {
             std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await
         {}
     };
-    let _ = tokio::time::timeout(LAST_PATIENCE, end).await;
+    let _ = tokio::time::timeout(LAST_TIMEOUT, end).await;
 }
