@@ -13,7 +13,7 @@ pub(crate) struct SelectingFields<'a> {
     pub request: &'a HeaderMap,
     /// Cookies that do not count.
     pub ignored_cookies: &'a Ignored,
-    /// Request fields that select fragments ([`is_fragment`]): a response fits only if its Vary names them.
+    /// Request fields that select fragments ([`crate::cache::fragment::is_fragment`]): a response fits only if its Vary names them.
     pub fragments: &'a [HeaderName],
 }
 

@@ -5,7 +5,7 @@ pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     compare(pattern, name, |one, other| one == other)
 }
 
-/// Returns the same as [`matches`], ignoring the case of ASCII letters.
+/// Returns the same as [`matches()`], ignoring the case of ASCII letters.
 pub(crate) fn matches_without_case(pattern: &[u8], name: &[u8]) -> bool {
     compare(pattern, name, |one, other| one.eq_ignore_ascii_case(&other))
 }

@@ -19,6 +19,8 @@ use crate::fields::target::{self, Looks};
 
 /// Maximum number of fields that any configuration may allow in one head.
 pub(crate) const MAX_FIELDS: usize = 1024;
+/// Fields that nearly every head fits in. Slots for [`MAX_FIELDS`] take 32 KiB of the stack, of which each page is touched.
+const USUAL_FIELDS: usize = 64;
 
 /// Limits on the size of one head.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,8 +167,24 @@ pub fn parse_request(
     input: &mut BytesMut,
     limits: HeadLimits,
 ) -> Result<Option<Box<RequestHead>>, HeadError> {
-    let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
-    let slots = &mut storage[..limits.fields.min(MAX_FIELDS)];
+    match request::<USUAL_FIELDS>(input, limits) {
+        Err(HeadError::TooManyFields) if limits.fields > USUAL_FIELDS => long_request(input, limits),
+        parsed => parsed,
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn long_request(input: &mut BytesMut, limits: HeadLimits) -> Result<Option<Box<RequestHead>>, HeadError> {
+    request::<MAX_FIELDS>(input, limits)
+}
+
+fn request<const SLOTS: usize>(
+    input: &mut BytesMut,
+    limits: HeadLimits,
+) -> Result<Option<Box<RequestHead>>, HeadError> {
+    let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; SLOTS];
+    let slots = &mut storage[..limits.fields.min(SLOTS)];
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(input, slots) {
         Ok(httparse::Status::Complete(length)) => length,
@@ -240,8 +258,29 @@ pub fn parse_response(
     method: &Method,
     limits: HeadLimits,
 ) -> Result<Option<ResponseHead>, HeadError> {
-    let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
-    let slots = &mut storage[..limits.fields.min(MAX_FIELDS)];
+    match response::<USUAL_FIELDS>(input, method, limits) {
+        Err(HeadError::TooManyFields) if limits.fields > USUAL_FIELDS => long_response(input, method, limits),
+        parsed => parsed,
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn long_response(
+    input: &mut BytesMut,
+    method: &Method,
+    limits: HeadLimits,
+) -> Result<Option<ResponseHead>, HeadError> {
+    response::<MAX_FIELDS>(input, method, limits)
+}
+
+fn response<const SLOTS: usize>(
+    input: &mut BytesMut,
+    method: &Method,
+    limits: HeadLimits,
+) -> Result<Option<ResponseHead>, HeadError> {
+    let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; SLOTS];
+    let slots = &mut storage[..limits.fields.min(SLOTS)];
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     let length = match config.parse_response_with_uninit_headers(&mut response, input, slots) {

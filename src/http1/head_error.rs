@@ -15,7 +15,7 @@ pub enum HeadError {
     TooLarge,
     /// The head has more fields than `max_headers`.
     TooManyFields,
-    /// The target is longer than a [`Uri`] can hold.
+    /// The target is longer than a [`http::Uri`] can hold.
     TargetTooLong,
     /// An HTTP/1.1 request has no Host, two, or an invalid Host (RFC 9112 3.2).
     Host,

@@ -121,6 +121,28 @@ fn heads_that_are_refused() {
     }
 }
 
+/// A head with more fields than the usual slots hold is parsed like any other, up to its limit.
+#[test]
+fn heads_of_many_fields_are_whole() {
+    let limits = HeadLimits { size: 64 * 1024, fields: 256 };
+    for count in [1, 63, 64, 65, 200, 256, 257] {
+        let fields: String = (1..count).map(|at| format!("x-{at}: {at}\r\n")).collect();
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\nrest");
+        let mut input = BytesMut::from(&*head);
+        let request = parse_request(&mut input, limits).map(|head| head.unwrap().parts.headers.len());
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n{fields}\r\nrest");
+        let mut reply = BytesMut::from(&*head);
+        let response =
+            parse_response(&mut reply, &Method::GET, limits).map(|head| head.unwrap().parts.headers.len());
+        if count > limits.fields {
+            assert_eq!((request, response), (Err(HeadError::TooManyFields), Err(HeadError::TooManyFields)));
+        } else {
+            assert_eq!((request, response), (Ok(count), Ok(count)));
+            assert_eq!((&input[..], &reply[..]), (&b"rest"[..], &b"rest"[..]), "{count}");
+        }
+    }
+}
+
 #[test]
 fn heads_that_are_taken() {
     let cases: &[(&str, Framing, bool)] = &[

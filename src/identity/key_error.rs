@@ -80,7 +80,7 @@ pub(crate) enum KeyFault {
     Ed25519Size(usize),
     /// The file has no usable key.
     NoKeys,
-    /// The file has more keys than [`MAX_KEYS`](super::keys::MAX_KEYS).
+    /// The file has more keys than [`MAX_KEYS`].
     TooMany(usize),
     /// A shared secret has too few bytes.
     SecretSize(usize),

@@ -96,7 +96,7 @@ pub(crate) struct Outbound<'a> {
 }
 
 impl ClientConnection {
-    /// Queues the head of `request`. [`Sending::poll`] does the rest, and [`ClientConnection::answer`] takes what comes.
+    /// Queues the head of `request`. [`Sending::poll`] does the rest, and [`ClientConnection::response`] takes what comes.
     // No future does all of it: it would be moved with what it holds, for each request.
     pub(crate) fn begin(&mut self, request: &Outbound<'_>, body: &Body, now: Instant) -> Sending {
         let framing = outgoing(request, body);

@@ -23,9 +23,9 @@ pub(super) struct Exchange {
     pub version: Version,
     pub keep_alive: bool,
     pub takes_trailers: bool,
-    /// Timeout in which the client must read; see [`Settings::send_timeout`].
+    /// Timeout in which the client must read; see [`super::timeouts::Settings::send_timeout`].
     pub send_timeout: Duration,
-    /// Read-ahead in bytes; see [`Settings::buffer_response`].
+    /// Read-ahead in bytes; see [`super::timeouts::Settings::buffer_response`].
     pub read_ahead: usize,
 }
 

@@ -70,7 +70,7 @@ pub(crate) enum Purpose {
 /// The fate of a request whose client disconnected.
 pub(crate) enum WithoutClient {
     Ends,
-    /// It continues unless the limit of such reads is reached; see [`unattended`].
+    /// It continues unless the limit of such reads is reached; see [`super::unattended`].
     Reads,
     /// It continues for at most this long, and is never refused.
     Writes(Duration),

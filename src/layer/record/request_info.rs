@@ -8,7 +8,7 @@ use crate::fields::fresh;
 use crate::runtime::clock::Instant;
 use crate::trace::Trace;
 
-/// The values known when a request starts; see the fields of [`RequestRecord`].
+/// The values known when a request starts; see the fields of [`super::RequestRecord`].
 pub(crate) struct RequestInfo {
     pub started: Instant,
     pub id: HeaderValue,
