@@ -69,9 +69,8 @@ pub(crate) fn fit(policy: &mut Policy, limit: usize) -> Option<String> {
             each.join(", ")
         };
         format!(
-            "the limit of open files is {limit}, so server.max_connections is lowered to {}, \
-            max_connections of each upstream address to {}, max_streams to {}; raise the limit with \
-            ulimit -n or LimitNOFILE",
+            "the limit of open files is {limit}: server.max_connections is {}, and max_connections of each upstream \
+            address: {}, max_streams: {}; raise the limit with ulimit -n or LimitNOFILE",
             fit.clients,
             list(|fit| fit.connections),
             list(|fit| fit.streams),

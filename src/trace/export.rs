@@ -181,7 +181,7 @@ async fn tell(
         }
         Ok(()) => {
             if !std::mem::replace(well, true) {
-                tracing::info!("tracing.otlp_endpoint accepts spans again");
+                tracing::info!("tracing.otlp_endpoint takes spans again");
             }
         }
     }
@@ -210,8 +210,8 @@ async fn send(
         let Err(why) = upstream.ask(pool, question).await else { return Ok(()) };
         // Logs at once: before the last attempt ends, many spans may have been dropped.
         if std::mem::replace(well, false) {
-            tracing::warn!(%why, "tracing.otlp_endpoint does not accept spans; spans it does not \
-                accept in time are dropped");
+            tracing::warn!(%why, "tracing.otlp_endpoint does not take spans; spans it does not \
+                take in time are dropped");
         }
         let Some(pause) = pauses.next().filter(|_| may_pass(&why)) else { return Err(()) };
         tokio::time::sleep(*pause).await;

@@ -121,8 +121,8 @@ where
             tracing::warn!(
                 route,
                 cookie,
-                "stored responses of this route are never reused: this cookie separates them by \
-                user; if it does not change the response, add it to cache.ignore_cookies"
+                "stored responses of this route are never used twice: this cookie keeps those of \
+                each user apart; if it does not change the response, add it to cache.ignore_cookies"
             );
         }
     }
