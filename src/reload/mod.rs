@@ -209,7 +209,8 @@ fn difference(old: &Policy, new: &Policy) -> String {
             server.trusted_proxies.clone(),
             (server.proxy_protocol, server.redirect_https, server.watch),
             (server.drain_delay, server.drain_timeout),
-            server.admin_token.clone(),
+            (server.admin_token.clone(), server.admin_hosts.clone()),
+            server.underscores,
         )
     };
     compare("server", server(old) == server(new));
@@ -218,7 +219,7 @@ fn difference(old: &Policy, new: &Policy) -> String {
     compare("health", old.health == new.health);
     compare("compression", old.compression == new.compression);
     compare("etag", old.etag == new.etag);
-    compare("cache", old.cache == new.cache);
+    compare("cache", old.cache == new.cache && old.purge_from == new.purge_from);
     compare("invalidate", old.invalidate == new.invalidate);
     // The keys are compared below, with the other files.
     compare("rate_limit", old.limits.is_as_but_for_keys(&new.limits));
