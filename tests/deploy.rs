@@ -46,7 +46,7 @@ fn health_tells_probes_by_its_exit_status() {
     assert!(said(&output).contains("upstream unhealthy"), "{}", said(&output));
     assert_eq!(sick.stop().code(), Some(0));
     let output = pillion(&["health", "--admin", &admin]);
-    assert_eq!(output.status.code(), Some(1), "cannot ask for its password");
+    assert_eq!(output.status.code(), Some(1), "nobody is there");
     assert!(said(&output).contains(&admin), "{}", said(&output));
 }
 
@@ -122,7 +122,7 @@ fn systemd_is_told() {
     command.args(["run", "--config"]).arg(&path);
     command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "3000000");
     let running = Pillion::start(folder.clone(), command);
-    assert!(wait_for("READY=1").contains("STATUS=serving with configuration 1"));
+    assert!(wait_for("READY=1").contains("STATUS=serving by configuration 1"));
     wait_for("WATCHDOG=1");
 
     running.process.signal("HUP");

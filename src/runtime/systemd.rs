@@ -4,7 +4,7 @@ use sd_notify::NotifyState;
 
 /// Reports that this process serves with configuration `generation`.
 pub(crate) fn ready(generation: u64) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&format!("serving with configuration {generation}"))]);
+    tell(&[NotifyState::Ready, NotifyState::Status(&format!("serving by configuration {generation}"))]);
 }
 
 /// Reports that this process reads its configuration again; [`ready`] or [`refused`] follows.
@@ -15,8 +15,7 @@ pub(crate) fn reloading() {
 
 /// Reports that configuration `generation` stays in force, because the new one was rejected.
 pub(crate) fn refused(generation: u64) {
-    let status =
-        format!("serving with configuration {generation}; a newer one was rejected, the log says why");
+    let status = format!("serving by configuration {generation}; a newer one was rejected, the log says why");
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
