@@ -1,4 +1,4 @@
-//! What is wrong with a file, shown as compilers do: the place, the line, a caret, the remedy.
+//! Mistakes in a file, shown as compilers do: the place, the line, a caret, the remedy.
 
 use std::fmt;
 use std::ops::Range;
@@ -18,7 +18,7 @@ pub(crate) struct Diagnostic {
     /// Where; `None` for something that is missing.
     pub span: Option<Span>,
     pub message: String,
-    /// What to do about it.
+    /// The remedy, as an instruction.
     pub help: Option<String>,
     /// Whether the value matters; else what is written under the key is not shown, as it may be a secret.
     pub of_value: bool,
@@ -113,7 +113,7 @@ impl Diagnostics {
     /// In the order of the file.
     pub(crate) fn sorted(mut self) -> Diagnostics {
         self.list.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
-        // What was made of a missing variable is wrong only because of that.
+        // A value made of a missing variable is wrong only because of that.
         self.list.dedup_by(|later, first| {
             later == first
                 || (later.span.is_some()

@@ -73,7 +73,7 @@ pub(crate) fn admin_place(path: &Path, environment: &Environment) -> Result<Admi
     let Some(table) = crate::config::value::parse(&text, &environment.variables, &mut problems) else {
         return Err(LoadError::Problems(problems.sorted()));
     };
-    // What else is wrong with the file is for `check` to say.
+    // `check` reports all other mistakes in the file.
     let server = file::read(&table, &mut problems).server;
     Ok(AdminPlace {
         address: server.admin.value.parse().ok(),

@@ -49,7 +49,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     }
 }
 
-/// What a file is that is not plain PEM, with the remedy.
+/// Names the form of a file that is not plain PEM, with the remedy.
 fn odd(content: &[u8]) -> Option<&'static str> {
     if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
         Some("is UTF-16, as its byte order mark says; save it as UTF-8 without one")

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::log;
 
-/// What names of secrets hold, without what is neither letter nor digit: of keys, and of fields that edits set.
+/// Parts of the names of secrets, without what is neither letter nor digit: of keys, and of fields that edits set.
 const SECRETS: [&str; 12] = [
     "auth",
     "token",
@@ -18,7 +18,7 @@ const SECRETS: [&str; 12] = [
     "hashkey",
     "cookie",
     "credential",
-    // What fields are set to may be one, whatever the field is called.
+    // The value of any field that is set may be a secret, whatever the name of the field.
     "setrequest",
     // Where the key itself was written in place of its hash, and a URL whose path is the secret.
     "sha256",
@@ -43,7 +43,7 @@ pub(super) fn line(text: &str, start: usize, of_value: bool) -> String {
     starred(line, &hidden)
 }
 
-/// What a message says, without passwords of URLs.
+/// Returns a message without the passwords of its URLs.
 pub(super) fn message(text: &str) -> Cow<'_, str> {
     match passwords(text) {
         found if found.is_empty() => Cow::Borrowed(text),

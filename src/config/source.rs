@@ -19,7 +19,7 @@ pub(crate) struct Source {
     pub admin: Option<String>,
 }
 
-/// What the machine and the process say, asked once.
+/// Facts about the machine and the process, asked once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
     /// Variables for `${NAME}`.

@@ -24,7 +24,7 @@ impl<T> Spanned<T> {
 
 /// A value that can be read from a node.
 pub(crate) trait FromNode: Sized {
-    /// What is expected, for people.
+    /// The expected form of the value, for people.
     const EXPECTED: &'static str;
 
     /// Reads it; `None` if it is something else.

@@ -61,7 +61,7 @@ fn roots(path: &Path, certificates: &[CertificateDer<'static>]) -> Result<RootCe
     Ok(roots)
 }
 
-/// What the TLS listeners present and ask for.
+/// The certificates that the TLS listeners present, and those that they ask for.
 pub(crate) fn server_config(
     certificates: Vec<Arc<CertifiedKey>>,
     client_ca: Option<&Path>,

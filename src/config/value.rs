@@ -42,7 +42,7 @@ impl Value {
         }
     }
 
-    /// What it is, for people.
+    /// The kind of the value, for people.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::String(_) => "a string",
@@ -89,7 +89,7 @@ pub(super) fn parse(
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         match error.span() {
-            // What of a line is a value, and whose, is not known.
+            // It is not known which part of a line is a value, and of which key.
             Some(span) => problems.at(&span, error.message()).whatever_the_value(),
             None => problems.nowhere(error.message()),
         };

@@ -262,7 +262,7 @@ impl Buffered {
         reserve: impl FnOnce() -> Option<BufferReservation>,
     ) {
         self.release_written();
-        // What was taken of what was read is queued for the client, and counted there.
+        // The part that was taken is queued for the client, and counted there.
         count(self.read.capacity() + self.held_by_queue(), counted, reserve);
     }
 

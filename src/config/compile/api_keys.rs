@@ -51,7 +51,7 @@ impl Compiler<'_> {
             let tier = tiers.iter().find(|known| known.name.as_str() == key.tier);
             let (Some(tier), Some(digest)) = (tier, digest(key.sha256)) else { return false };
             let fine = key.name.is_none_or(|name| !name.is_empty() && name.len() <= MAX_TEXT_LENGTH);
-            // Of one that is listed twice, the second is for whoever says so.
+            // A key that is listed twice is reported at its second place.
             let Entry::Vacant(place) = listed.entry(digest) else { return false };
             if !fine {
                 return false;

@@ -109,7 +109,7 @@ impl Compiler<'_> {
             let covers = |pattern: &&Spanned<String>| {
                 let plain = plain(&pattern.value);
                 let ignored = [pattern.value.as_str(), &plain];
-                // Of what is ignored by default, nothing is a cookie that a glob in principal takes.
+                // No cookie that is ignored by default matches a glob in principal.
                 let meets =
                     if is_of_default(&pattern.value) { glob::matches_without_case } else { glob::overlap };
                 ignored.iter().any(|ignored| meets(ignored.as_bytes(), cookie.as_bytes()))
@@ -215,7 +215,7 @@ impl Compiler<'_> {
         Some(KeySource { url: at.value.clone(), upstream, target, checks, verifier, fetched })
     }
 
-    /// Who is asked, and for what, where Pillion itself asks.
+    /// Returns the upstream and the target of a request that Pillion makes itself.
     pub(super) fn fetched(
         &mut self,
         key: &str,

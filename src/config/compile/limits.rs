@@ -20,7 +20,7 @@ const MAX_NAME_LENGTH: usize = 64;
 /// Longer upgrade links and names of keys are a mistake.
 pub(super) const MAX_TEXT_LENGTH: usize = 1024;
 
-/// What is known of limits while they are compiled.
+/// The limits known so far, while they are compiled.
 #[derive(Default)]
 pub(super) struct Known {
     names: Vec<String>,

@@ -35,7 +35,7 @@ use crate::policy::{
 use crate::rendering::secret::Secret;
 use crate::trace::threshold;
 
-/// What the steps of one compilation share.
+/// The state that the steps of one compilation share.
 struct Compiler<'a> {
     problems: Diagnostics,
     warnings: Vec<String>,

@@ -71,7 +71,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// What only tiers and routes together can have wrong.
+    /// Checks that need tiers and routes together.
     pub(super) fn check_costs(&mut self, file: &File, limits: &LimitPolicy, routes: &Routes) {
         // Most keys have their tier's limits; those with limits of their own are looked at by themselves.
         let is_tier = |tier: &Arc<Tier>| limits.tiers.iter().any(|known| Arc::ptr_eq(known, tier));

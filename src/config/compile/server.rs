@@ -17,7 +17,7 @@ use crate::rendering::secret::Secret;
 
 /// `workers = "auto"` never takes more than this.
 const MAX_AUTO_WORKERS: usize = 4;
-/// What "private" stands for in `trusted_proxies`: RFC 1918, RFC 4193, loopback, link-local and the
+/// The meaning of "private" in `trusted_proxies`: RFC 1918, RFC 4193, loopback, link-local and the
 /// shared space of RFC 6598 that clusters use.
 const PRIVATE: [&str; 9] = [
     "10.0.0.0/8",
@@ -173,7 +173,7 @@ impl Compiler<'_> {
             .chain([("server.admin", &server.admin), ("server.probes", &server.probes)]);
         let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
         for (name, at) in written {
-            // What is no address is said elsewhere; port 0 is another each time.
+            // Another check reports values that are no address. Port 0 is a different port each time.
             let Some(address) = at.value.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
             else {
                 continue;

@@ -1,7 +1,7 @@
 //! Keys of the file of keys that are written as `pillion keys add` writes them, read without a tree of values: a hundred
 //! thousand of them would take hundreds of megabytes as one.
 //!
-//! What is written in any other way, or is wrong, stays for the parser that knows all of TOML and all that can be
+//! A file that is written in any other way, or is wrong, stays for the parser that knows all of TOML and all that can be
 //! wrong; it finds every line where it was.
 
 /// The header of a key's table.
@@ -21,7 +21,7 @@ pub(super) struct SimpleKey<'a> {
 pub(super) fn take<'a>(text: &'a str, mut take: impl FnMut(SimpleKey<'a>) -> bool) -> Option<String> {
     let mut rest: Option<String> = None;
     let mut blocks = Blocks { text, at: 0 };
-    // What stands before the first table is about the file; only comments are nothing.
+    // Text before the first table is about the file; comments alone say nothing.
     let mut is_kept = |block: &'a str| !block.lines().all(is_nothing) && !parse(block).is_some_and(&mut take);
     // A string over several lines may hold what looks like a table: from the first one on, nothing is taken.
     let first = ["\"\"\"", "'''"].iter().filter_map(|quotes| text.find(quotes)).min().unwrap_or(text.len());
@@ -48,7 +48,7 @@ pub(super) fn parts(text: &str, count: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Of the same length, with its ends of lines where they were.
+/// The result has the same length, with its ends of lines where they were.
 fn blank(text: &str) -> String {
     text.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
 }

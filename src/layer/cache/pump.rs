@@ -101,7 +101,7 @@ impl Pump {
                 return Poll::Ready(Some(Err(BodyError::ClientGone)));
             }
         }
-        // What finds no room is read in small pieces: each such response holds one that its client did not take. Content
+        // Content that finds no room is read in small pieces: each such response holds one that its client did not take. Content
         // of known length has its room. Any other may be given up with this very read, whose buffer then stays.
         let is_certain = self.keeps && self.fill.expected.is_some() && self.cache.store.budget.excess() == 0;
         let pressed = !is_certain && !self.buffers.has_room();
