@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let phrase: Option<&ReasonPhrase> = head.parts.extensions.get();
     if let (Some(phrase), Some(reason)) =
-        (phrase.and_then(|phrase| phrase.of(head.parts.status)), reference.reason)
+        (phrase.and_then(|phrase| phrase.for_status(head.parts.status)), reference.reason)
     {
         // The reference drops phrases with octets beyond ASCII.
         assert!(reason.is_empty() || reason.as_bytes().trim_ascii() == phrase);
