@@ -54,7 +54,7 @@ fn parsed(text: &str) -> Value {
     table(DeTable::parse(text).unwrap().get_ref())
 }
 
-/// What a validator says of a file, each with its place.
+/// The mistakes that a validator finds in a file, each with its place.
 fn mistakes(text: &str) -> Vec<String> {
     let schema: Value = serde_json::from_str(&written_by(&[])).unwrap();
     let validator = jsonschema::draft202012::new(&schema).unwrap();
@@ -197,7 +197,7 @@ fn wrong_files_do_not_validate_and_check_refuses_them_too() {
     }
 }
 
-/// What an editor must not underline.
+/// Files that an editor must not underline.
 #[test]
 fn variables_validate_wherever_a_file_may_have_them() {
     for text in [

@@ -123,7 +123,7 @@ fn the_readme_starts_it_as_it_says() {
     assert_eq!(pillion.get("/").text(), "{\"said\":\"/\"}");
 }
 
-/// What a command that is shown prints among other things.
+/// A part of the output of a command that is shown.
 fn wanted(line: &str) -> &'static str {
     match line {
         line if line.starts_with("pillion check") => "pillion.toml",

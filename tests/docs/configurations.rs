@@ -14,9 +14,9 @@ use crate::words::WARNING;
 use crate::{guides, root};
 
 const UPSTREAM: &str = "[upstream]\nurl = \"http://127.0.0.1:3000\"\n\n";
-/// What the files of API keys have where none is shown: the key `demo-key`.
+/// The file of API keys where a document shows none: the key `demo-key`.
 const KEYS: &str = "[[keys]]\nsha256 = \"c48a01f49fd0f2cc404bc3cbbc80e91457a3d41bb429a695243de4c61794155c\"\ntier = \"pro\"\nname = \"demo\"\n";
-/// What a file of API keys is checked with.
+/// The configuration that a file of API keys is checked with.
 const WITH_KEYS: &str = "[rate_limit]\nkeys = \"keys.toml\"\n[rate_limit.tiers.free.limits]\nrequests = { rate = \"10/min\" }\n[rate_limit.tiers.pro.limits]\nrequests = { rate = \"1000/min\" }\n";
 
 /// A folder with the files that configurations name.
@@ -36,7 +36,7 @@ fn folder() -> Folder {
 fn check(folder: &Folder, text: &str) -> (bool, Vec<String>) {
     let file = folder.write("pillion.toml", text);
     let mut command = Command::new(binary());
-    // What fragments take from the environment.
+    // The variables that fragments take from the environment.
     command.arg("check").arg(file).current_dir(&folder.0).env("WEBHOOK_SECRET", "not-a-secret");
     let output = command.output().unwrap();
     if !output.status.success() {
@@ -80,7 +80,7 @@ fn every_configuration_passes_check() {
     assert!(count > 40, "{count} configurations");
 }
 
-/// What each of the places in the sources that warn says is shown, so none is without an entry.
+/// Each place in the sources that warns has an entry that shows its text.
 #[test]
 fn every_warning_of_check_is_explained() {
     let warnings = guides().into_iter().find(|document| document.name == "docs/warnings.md").unwrap();

@@ -18,7 +18,7 @@ pub(crate) struct Document {
 pub(crate) struct Block {
     /// The document and the line of its fence.
     pub place: String,
-    /// What stands behind the fence: a language, and more.
+    /// The words behind the fence: a language, and more.
     pub info: String,
     pub text: String,
 }

@@ -460,6 +460,9 @@ impl Drop for RequestRecord {
 
 impl std::fmt::Debug for RequestRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Record").field("id", &self.id).field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("RequestRecord")
+            .field("id", &self.id)
+            .field("target", &self.target)
+            .finish_non_exhaustive()
     }
 }
