@@ -43,6 +43,13 @@ pub(super) enum Guard {
     Order,
 }
 
+impl Guard {
+    /// Returns whether the endpoint requires the admin token if one is configured.
+    pub(super) fn needs_token(self) -> bool {
+        matches!(self, Guard::Operator | Guard::Order)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Takes {
     /// A required text value.

@@ -1,25 +1,25 @@
-//! Request handling on the admin and probe listeners: access control, parameter checks and dispatch to the endpoints.
+//! Request handling on the admin and probe listeners: parameter checks and dispatch to the endpoints.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower::Service;
 
+use super::access::{self, Access};
 use super::control::{Command, Control};
 use super::endpoints::{self, Action, Endpoint, Guard};
 use super::finding::{Finding, State};
 use super::report::Report;
 use super::{addresses, cache, elsewhere, events, health, limits, page, performance};
+use crate::fields::query;
 use crate::fields::request_id::X_REQUEST_ID;
-use crate::fields::{host, query};
 use crate::layer::record::request_id;
 use crate::message::body::Body;
 use crate::message::inbound::Inbound;
@@ -29,21 +29,8 @@ use crate::represent::buffered_prefix::{BufferGoal, BufferedPrefix};
 use crate::runtime::clock;
 use crate::state::live_policy::Snapshot;
 
-/// Fetch Metadata header: how a browser relates the page that caused a request to the target of the request.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
-/// Values of `Sec-Fetch-Site` for requests that no page of another site caused (Fetch Metadata 2.2).
-const OUR_SITES: [&[u8]; 3] = [b"none", b"same-origin", b"same-site"];
-
 /// Maximum length of a form body, in bytes.
 const MAX_FORM: usize = 64 * 1024;
-
-/// The set of endpoints that a listener serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    Admin,
-    Probes,
-}
 
 #[derive(Clone)]
 pub(super) struct Handler {
@@ -73,15 +60,8 @@ impl Handler {
             return problem(refused.status, refused.detail);
         }
         let (parts, body) = inbound.request.into_parts();
-        if parts.headers.contains_key(header::ORIGIN) {
-            return problem(StatusCode::FORBIDDEN, "requests from web pages are rejected here");
-        }
-        // Browsers send this header for pages of other sites even without `Origin`. An unknown value is refused too,
-        // since it may be a new word for a page of another site.
-        let is_ours =
-            |site: &HeaderValue| OUR_SITES.iter().any(|ours| site.as_bytes().eq_ignore_ascii_case(ours));
-        if !parts.headers.get_all(SEC_FETCH_SITE).iter().all(is_ours) {
-            return problem(StatusCode::FORBIDDEN, "requests from pages of other sites are rejected here");
+        if let Err(detail) = access::check_page(&parts.headers) {
+            return problem(StatusCode::FORBIDDEN, detail);
         }
         let found = endpoints::find(parts.uri.path());
         let found =
@@ -99,21 +79,32 @@ impl Handler {
             );
             return response;
         }
-        if !self.is_meant(&parts, endpoint.guard) {
-            let detail = "without the admin token the Host must be localhost, an address or a name \
-                in server.admin_hosts";
-            return problem(StatusCode::FORBIDDEN, detail);
-        }
-        if matches!(endpoint.guard, Guard::Operator | Guard::Order)
-            && let Err(response) = self.authorise(&parts.headers)
-        {
-            return *response;
+        if let Err(refusal) = self.authorize(&parts, endpoint.guard) {
+            return *refusal;
         }
         let parameters = query::parameters(parts.uri.query().unwrap_or(""));
         if let Err(detail) = endpoint.check(&parameters) {
             return problem(StatusCode::BAD_REQUEST, &detail);
         }
         self.act(endpoint, rest, &parts, parameters, body).await
+    }
+
+    /// Returns the refusal of a request that the Host or the lack of the admin token excludes from an endpoint.
+    fn authorize(&self, parts: &Parts, guard: Guard) -> Result<(), Box<Response<Body>>> {
+        let snapshot = self.control.live.load();
+        let server = &snapshot.policy.server;
+        if self.access == Access::Admin
+            && let Err(detail) = access::check_host(server, parts, guard)
+        {
+            return Err(Box::new(problem(StatusCode::FORBIDDEN, detail)));
+        }
+        if guard.needs_token() && !access::has_token(server, &parts.headers) {
+            let mut response =
+                problem(StatusCode::UNAUTHORIZED, "the admin token is required as a bearer token");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return Err(Box::new(response));
+        }
+        Ok(())
     }
 
     /// Returns the hint in a 404 response for a path.
@@ -177,28 +168,6 @@ impl Handler {
             Action::Performance => self.performance(parts, &parameters),
             Action::Reload | Action::Drain | Action::Quit => self.order(endpoint.action).await,
         }
-    }
-
-    /// Returns whether the request names a host that only the operator controls. Otherwise the name may belong to a web
-    /// page's owner who pointed it at this address (DNS rebinding). A request with the admin token always passes.
-    fn is_meant(&self, parts: &Parts, guard: Guard) -> bool {
-        if self.access == Access::Probes {
-            return true;
-        }
-        let snapshot = self.control.live.load();
-        let server = &snapshot.policy.server;
-        if server.admin_token.is_some() {
-            // Endpoints of these guards require the token anyway, so the host name does not matter for them.
-            if matches!(guard, Guard::Operator | Guard::Order) || self.authorise(&parts.headers).is_ok() {
-                return true;
-            }
-        }
-        let names = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-        let hosts = parts.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
-        let is_ours = |given: &[u8]| {
-            std::str::from_utf8(given).is_ok_and(|given| is_our_name(given, guard, &server.admin_hosts))
-        };
-        names.into_iter().chain(hosts).all(is_ours)
     }
 
     fn events(&self) -> Response<Body> {
@@ -297,24 +266,6 @@ impl Handler {
         respond(StatusCode::OK, exposition.media_type(), content)
     }
 
-    /// Requires the admin token if one is configured. The configuration compiler demands a token off loopback.
-    fn authorise(&self, headers: &HeaderMap) -> Result<(), Box<Response<Body>>> {
-        let snapshot = self.control.live.load();
-        let Some(token) = &snapshot.policy.server.admin_token else { return Ok(()) };
-        let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-        // Authentication scheme names are case-insensitive (RFC 9110 11.1).
-        let given = match given.split_at_checked(7) {
-            Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => given.trim_ascii(),
-            _ => b"",
-        };
-        if same(given, token.expose().as_bytes()) {
-            return Ok(());
-        }
-        let mut response = problem(StatusCode::UNAUTHORIZED, "the admin token is required as a bearer token");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Err(Box::new(response))
-    }
-
     async fn order(&self, action: Action) -> Response<Body> {
         let gone = || problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
         let order = match action {
@@ -339,36 +290,6 @@ impl Handler {
         }
         document(StatusCode::ACCEPTED, &json!({ "status": "draining" }))
     }
-}
-
-/// Returns whether a host name is only this machine's or one that the operator listed. Open endpoints also accept a
-/// name without a dot: no stranger can register such a name, and scrapers reach containers by it.
-fn is_our_name(given: &str, guard: Guard, listed: &[String]) -> bool {
-    let name = host::name(given);
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
-    let is_loopback = matches!(name.as_str(), "localhost" | "ip6-localhost" | "ip6-loopback")
-        || name.ends_with(".localhost")
-        || name == "localhost.localdomain";
-    is_loopback
-        || address.parse::<std::net::IpAddr>().is_ok()
-        || listed.contains(&name)
-        || host_name().is_some_and(|ours| ours.eq_ignore_ascii_case(&name))
-        || (guard == Guard::Open && !name.is_empty() && !name.contains('.'))
-}
-
-/// Returns the host name of this machine or container, read once.
-fn host_name() -> Option<&'static str> {
-    static NAME: LazyLock<Option<String>> = LazyLock::new(|| {
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-        Some(name.trim().to_owned()).filter(|name| !name.is_empty())
-    });
-    NAME.as_deref()
-}
-
-/// Compares in constant time, so that the duration does not reveal how many bytes were correct.
-fn same(given: &[u8], token: &[u8]) -> bool {
-    given.len() == token.len() && given.iter().zip(token).fold(0, |wrong, (a, b)| wrong | (a ^ b)) == 0
 }
 
 /// Returns whether the client accepts HTML, as browsers do.

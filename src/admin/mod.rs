@@ -1,6 +1,7 @@
 //! The operator's interface: metrics, health, reload, drain and quit. It runs on a thread of its own, so that it
 //! responds while the workers are busy.
 
+mod access;
 mod addresses;
 mod cache;
 pub(crate) mod checks;
@@ -34,8 +35,8 @@ use crate::memory::buffers::ClientSlot;
 use crate::message::inbound::Peer;
 use crate::runtime::lifecycle::{Lifecycle, PhaseWatcher};
 
+pub(crate) use access::Access;
 use control::Control;
-pub(crate) use handler::Access;
 
 /// Idle timeout of a connection. Most admin clients send one request, and a scraper returns within this time.
 const IDLE: Duration = Duration::from_secs(20);

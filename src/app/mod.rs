@@ -28,7 +28,7 @@ use crate::admin::{self, Access, checks, webhook};
 use crate::cache::{Cache, collected as cached};
 use crate::config::{self, Source};
 use crate::connection::seats::Seats;
-use crate::http2::refusals;
+use crate::http2::library_refusals;
 use crate::layer::certificates;
 use crate::layer::record::Sink;
 use crate::limit::{Limiter, collected as limits};
@@ -101,7 +101,8 @@ fn start_log(policy: &Policy, events: LogQueue) -> SetLevel {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Pretty => layer.with_ansi(io::stderr().is_terminal()).boxed(),
     };
-    let registry = tracing_subscriber::registry().with(layer.with_filter(filter)).with(refusals::listener());
+    let registry =
+        tracing_subscriber::registry().with(layer.with_filter(filter)).with(library_refusals::listener());
     // A second run in one process, as in tests, keeps the logger of the first.
     drop(registry.try_init());
     Box::new(move |level| {

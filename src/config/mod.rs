@@ -20,6 +20,7 @@ pub(crate) mod tls;
 pub(crate) mod units;
 mod validity;
 mod value;
+mod variables;
 mod verifier;
 
 use std::net::SocketAddr;

@@ -1,14 +1,15 @@
-//! The file as written: values with their places, `${NAME}` already filled in.
+//! The file as written: values with their places. References to variables (`${NAME}`) are replaced already.
 //!
-//! References are filled after parsing, so places in the file stay true and a variable can never
-//! change the structure of the file.
+//! They are replaced after parsing, so places in the file stay true and a variable can never change the structure of
+//! the file.
 
 use std::collections::HashMap;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::diagnostic::{Diagnostics, MISSING_VARIABLE, Span};
+use super::variables::{self, Replaced};
+use crate::config::diagnostic::{Diagnostics, Span};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -124,7 +125,7 @@ fn convert(
     let mut filled = None;
     let value = match value.get_ref() {
         DeValue::String(text) => {
-            let (value, text) = fill(text, &span, variables, problems);
+            let (value, text) = from_text(variables::replace(text, &span, variables, problems));
             filled = text;
             value
         }
@@ -149,66 +150,20 @@ fn convert(
     Node { span, value, filled }
 }
 
-/// Fills the references of one string. One that is nothing but a reference may become a number or a
-/// boolean; its text is kept for keys that take a string (a release "1.10" is not 1.1).
-fn fill(
-    text: &str,
-    span: &Span,
-    variables: &HashMap<String, String>,
-    problems: &mut Diagnostics,
-) -> (Value, Option<String>) {
-    let mut filled = String::with_capacity(text.len());
-    let mut rest = text;
-    let mut references = 0;
-    let mut literal = false;
-    while let Some(at) = rest.find("${") {
-        if rest[..at].ends_with('$') {
-            filled.push_str(&rest[..at]);
-            filled.push('{');
-            rest = &rest[at + 2..];
-            literal = true;
-            continue;
+/// Returns the value of a string. A string that was one reference and nothing else may be a number or a boolean; its text
+/// is returned too, for keys that take a string (a release "1.10" is not 1.1).
+fn from_text(replaced: Replaced) -> (Value, Option<String>) {
+    let Replaced { text, is_reference } = replaced;
+    if is_reference {
+        if let Ok(integer) = text.parse() {
+            return (Value::Integer(integer), Some(text));
         }
-        literal |= at > 0;
-        filled.push_str(&rest[..at]);
-        let Some(end) = rest[at..].find('}') else {
-            problems.at(span, "\"${\" without \"}\"").help("$${ writes ${");
-            return (Value::String(text.to_owned()), None);
-        };
-        let reference = &rest[at + 2..at + end];
-        rest = &rest[at + end + 1..];
-        references += 1;
-        let (name, fallback) = match reference.split_once(":-") {
-            Some((name, fallback)) => (name, Some(fallback)),
-            None => (reference, None),
-        };
-        match variables.get(name).map(String::as_str).filter(|value| !value.is_empty()).or(fallback) {
-            Some(value) => filled.push_str(value),
-            None if variables.contains_key(name) => {}
-            None if name.is_empty() => {
-                problems
-                    .at(span, "a reference without a name")
-                    .help("${NAME} or ${NAME:-fallback}; $${ writes ${");
-            }
-            None => {
-                problems
-                    .at(span, format!("{MISSING_VARIABLE} {name} is not set"))
-                    .help(format!("set it, or write ${{{name}:-fallback}}"));
-            }
+        if let Ok(float) = text.parse() {
+            return (Value::Float(float), Some(text));
+        }
+        if let Ok(boolean) = text.parse() {
+            return (Value::Boolean(boolean), Some(text));
         }
     }
-    literal |= !rest.is_empty();
-    filled.push_str(rest);
-    if references == 1 && !literal {
-        if let Ok(integer) = filled.parse() {
-            return (Value::Integer(integer), Some(filled));
-        }
-        if let Ok(float) = filled.parse() {
-            return (Value::Float(float), Some(filled));
-        }
-        if let Ok(boolean) = filled.parse() {
-            return (Value::Boolean(boolean), Some(filled));
-        }
-    }
-    (Value::String(filled), None)
+    (Value::String(text), None)
 }

@@ -2,7 +2,7 @@
 
 pub(crate) mod hpack;
 pub(crate) mod intake;
-pub(crate) mod refusals;
+pub(crate) mod library_refusals;
 pub(crate) mod settings;
 pub(crate) mod trailers;
 

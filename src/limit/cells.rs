@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use super::quota::Nanoseconds;
+use super::gcra::Nanoseconds;
 use super::tier::IN_FLIGHT;
 use crate::rendering::words::words;
 

@@ -7,8 +7,8 @@
 pub(crate) mod cells;
 pub(crate) mod collected;
 pub(crate) mod counters;
+pub(crate) mod gcra;
 pub(crate) mod gradient;
-pub(crate) mod quota;
 pub(crate) mod tier;
 
 use std::num::NonZeroU32;
@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use crate::runtime::clock::Instant;
 use cells::{Cell, Cells, Key};
 use counters::Counters;
-use quota::Nanoseconds;
+use gcra::Nanoseconds;
 use tier::{Concurrency, NameId, Tier};
 
 #[derive(Clone, Copy, Debug)]

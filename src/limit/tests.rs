@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::cells::{Key, Kind};
-use super::quota::Quota;
+use super::gcra::Quota;
 use super::tier::{Concurrency, Limit, Tier};
 use super::{Ask, Limiter, Which};
 use crate::runtime::clock;

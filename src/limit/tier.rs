@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use super::quota::Quota;
+use super::gcra::Quota;
 use crate::rendering::digest::Digest;
 use crate::rendering::json_text::EscapedText;
 

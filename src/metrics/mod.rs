@@ -5,9 +5,9 @@ pub(crate) mod buffers;
 mod durations;
 mod exemplars;
 mod heartbeat;
-mod http;
 mod labels;
 mod process;
+mod routes;
 mod text;
 
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use prometheus_client::registry::Registry;
 
 pub(crate) use durations::Traced;
 pub(crate) use heartbeat::Heartbeats;
-pub(crate) use http::{RouteSeries, Routes, Spent};
 pub(crate) use labels::{RefusedLabels, ResultLabels};
 pub(crate) use process::{WORKER, read_process, read_workers};
+pub(crate) use routes::{RouteSeries, Routes, Spent};
 
 use labels::DroppedLabels;
 
@@ -113,7 +113,7 @@ impl Metrics {
     pub(crate) fn new(buckets: &[f64], max_routes: usize, version: &str, log_dropped: Counter) -> Metrics {
         let mut registry = Registry::with_prefix(PREFIX);
         let routes = Arc::new(Routes::new(buckets, max_routes));
-        registry.register_collector(Box::new(http::Collected(routes.clone())));
+        registry.register_collector(Box::new(routes::Collected(routes.clone())));
         let reloads = results(["applied", "refused"]);
         registry.register("config_reloads", "Reloads of the configuration, by result", reloads.clone());
         let webhook = results(["told", "failed", "dropped"]);

@@ -143,3 +143,30 @@ fn behaviors_stand_where_they_are_looked_for() {
     let missing: Vec<_> = MAP.iter().filter(|(_, path)| !source::root().join(path).exists()).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+/// The paths in a text between backticks; `a/{b,c}.rs` names two.
+fn paths(text: &str) -> Vec<String> {
+    let spans = text.split('`').skip(1).step_by(2);
+    let paths = spans.filter(|span| span.contains('/') && (span.ends_with(".rs") || span.ends_with('/')));
+    paths
+        .flat_map(|path| {
+            match path.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
+                Some((before, (names, after))) => {
+                    names.split(',').map(|name| format!("{before}{name}{after}")).collect()
+                }
+                None => vec![path.to_owned()],
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn architecture_names_files_that_exist() {
+    let document = source::root().parent().unwrap().join("docs/architecture.md");
+    let text = std::fs::read_to_string(document).unwrap();
+    let section = text.split("\n## ").find(|section| section.starts_with("Where to look")).unwrap();
+    let paths = paths(section);
+    assert!(paths.len() > 50, "{paths:?}");
+    let missing: Vec<_> = paths.iter().filter(|path| !source::root().join(path).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

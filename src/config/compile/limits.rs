@@ -9,7 +9,7 @@ use crate::config::keys::rate_limit as keys;
 use crate::config::table_reader::{Rate, Spanned, nearest};
 use crate::fields::rate_limit;
 use crate::identity::principal::Identity;
-use crate::limit::quota::{MAX_A_SECOND, Quota, QuotaError};
+use crate::limit::gcra::{MAX_A_SECOND, Quota, QuotaError};
 use crate::limit::tier::{CONCURRENCY, Limit, NameId, Tier};
 use crate::policy::limits::{ApiKeyPlace, LimitPolicy, Tell, TierSource, Unlisted};
 

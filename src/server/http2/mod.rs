@@ -4,6 +4,7 @@
 mod counted;
 mod fields;
 mod read_ahead;
+mod refusals;
 mod request;
 mod request_body;
 mod response_body;
@@ -21,7 +22,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -39,12 +40,11 @@ use crate::fields::media_type::MediaKind;
 use crate::http1::head_error::HeadError;
 use crate::http1::server::Settings;
 use crate::http2::intake::{Intake, IntakeBody};
-use crate::http2::refusals::{self, Refusal};
 use crate::http2::trailers::Watched;
 use crate::http2::{LocalExecutor, SEND_BUFFER};
 use crate::memory::buffers::{BufferReservation, ClientSlot};
 use crate::message::body::{Body, Tunnel};
-use crate::message::inbound::{Inbound, Peer, Refused};
+use crate::message::inbound::{Inbound, Peer};
 use crate::runtime::clock;
 use crate::runtime::clock::Deadline;
 use crate::runtime::lifecycle::{Phase, PhaseWatcher};
@@ -203,47 +203,17 @@ where
     };
     let served = std::future::poll_fn(|cx| {
         // Earlier refusals belong to other connections.
-        drop(refusals::take());
+        drop(refusals::by_library());
         let polled = poll(cx);
-        let heads = refusals::take().into_iter().map(|refusal| match refusal {
-            Refusal::TooLarge => HeadError::TooLarge,
-            Refusal::Malformed => HeadError::Malformed("the request head is malformed"),
-        });
         let no_memory = streams.intake.is_overdrawn().then_some(HeadError::NoMemory);
-        for error in heads.chain(no_memory) {
-            note_refused(error, refusing.clone(), refused_peer.clone());
+        for error in refusals::by_library().chain(no_memory) {
+            refusals::note(error, refusing.clone(), refused_peer.clone());
         }
         polled
     })
     .await;
     streams.waiting.close();
     served
-}
-
-/// Sends a refused head through the stack, so that it is counted and logged like every other refusal. The client gets
-/// the library's response; the response made here is for the record alone.
-fn note_refused<S>(error: HeadError, mut service: S, peer: Rc<Peer>)
-where
-    S: Service<Inbound, Response = Response<Body>, Error = Infallible> + 'static,
-    S::Future: 'static,
-{
-    let mut request = Request::new(Body::empty());
-    *request.version_mut() = Version::HTTP_2;
-    let inbound = Inbound {
-        request: Box::new(request),
-        peer,
-        received: clock::now(),
-        upgrade: None,
-        takes_trailers: false,
-        refused: Some(Refused { status: error.status(), detail: error.detail() }),
-        counted: 0,
-        kept: 0,
-        reserved: None,
-    };
-    tokio::task::spawn_local(async move {
-        let Ok(response) = service.call(inbound).await;
-        drop(response);
-    });
 }
 
 /// The stack as a service for hyper.
@@ -277,7 +247,7 @@ where
         let taken = extended.as_ref().map(|_| IntakeBody::new(self.streams.intake.clone()));
         let (mut inbound, upload) =
             request::inbound(request, extended, peer.clone(), settings, &self.streams);
-        let no_memory = inbound.refused == Some(request::refused(HeadError::NoMemory));
+        let no_memory = inbound.refused == Some(refusals::refused(HeadError::NoMemory));
         Box::pin(async move {
             // Cookies are joined here, just before the stack counts the request: many requests arrive before any of
             // them begins.
@@ -307,13 +277,7 @@ where
                 return Ok(Response::from_parts(parts, StreamBody::tunnel()));
             }
             if no_memory {
-                // A document that waits for its client would take memory that is not there.
-                parts.headers.remove(header::CONTENT_LENGTH);
-                parts.headers.remove(header::CONTENT_TYPE);
-                if let Some(mut observer) = body.take_observer() {
-                    observer.end(Ok(()));
-                }
-                body = Body::empty();
+                body = refusals::without_content(&mut parts.headers, body);
             }
             if head && !http_body::Body::is_end_stream(&body) {
                 // Content that is present for a HEAD request is dropped here, because the library would send it (RFC

@@ -7,9 +7,8 @@ use hyper::body::Incoming;
 
 use super::streams::Streams;
 use super::upload_wait::UploadWait;
-use super::{fields, request_body};
+use super::{fields, refusals, request_body};
 use crate::fields::hop_by_hop::without_h2c;
-use crate::http1::head_error::HeadError;
 use crate::http1::server::Settings;
 use crate::http2::intake::{FEW, IntakeBody, STREAM};
 use crate::message::body::Body;
@@ -17,11 +16,6 @@ use crate::message::inbound::{Inbound, Peer, Refused};
 use crate::runtime::clock;
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
-
-/// Returns the refusal of a head.
-pub(super) fn refused(error: HeadError) -> Refused {
-    Refused { status: error.status(), detail: error.detail() }
-}
 
 /// Converts a request, and returns its wait for content, if it has content. A request that is refused for lack of
 /// memory has none.
@@ -42,10 +36,11 @@ pub(super) fn inbound(
     let counted = crate::message::inbound::counted_bytes(size, count, crowded) + kept;
     let mut refused = fields::too_large(size, count, settings.limits).err();
     let mut reserved = None;
-    // The memory is checked here, because all requests of one turn begin before the stack sees any of them.
     if let Some(memory) = peer.buffers.as_ref().filter(|_| refused.is_none() && counted > 0) {
-        reserved = memory.try_reserve_request(streams.client, counted);
-        refused = reserved.is_none().then(|| self::refused(HeadError::NoMemory));
+        match refusals::reserve_or_refuse(memory, streams.client, counted) {
+            Ok(memory) => reserved = Some(memory),
+            Err(no_memory) => refused = Some(no_memory),
+        }
     }
     let here = refused.is_none();
     if !here {

@@ -1,0 +1,64 @@
+//! References to environment variables in strings of the file: `${NAME}` and `${NAME:-fallback}`.
+
+use std::collections::HashMap;
+
+use crate::config::diagnostic::{Diagnostics, MISSING_VARIABLE, Span};
+
+/// A string whose references are replaced.
+pub(super) struct Replaced {
+    pub text: String,
+    /// Whether the string was one reference and nothing else.
+    pub is_reference: bool,
+}
+
+/// Replaces the references in one string. A malformed reference, and a variable that is not set, become problems.
+pub(super) fn replace(
+    text: &str,
+    span: &Span,
+    variables: &HashMap<String, String>,
+    problems: &mut Diagnostics,
+) -> Replaced {
+    let mut replaced = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut references = 0;
+    let mut literal = false;
+    while let Some(at) = rest.find("${") {
+        if rest[..at].ends_with('$') {
+            replaced.push_str(&rest[..at]);
+            replaced.push('{');
+            rest = &rest[at + 2..];
+            literal = true;
+            continue;
+        }
+        literal |= at > 0;
+        replaced.push_str(&rest[..at]);
+        let Some(end) = rest[at..].find('}') else {
+            problems.at(span, "\"${\" without \"}\"").help("$${ writes ${");
+            return Replaced { text: text.to_owned(), is_reference: false };
+        };
+        let reference = &rest[at + 2..at + end];
+        rest = &rest[at + end + 1..];
+        references += 1;
+        let (name, fallback) = match reference.split_once(":-") {
+            Some((name, fallback)) => (name, Some(fallback)),
+            None => (reference, None),
+        };
+        match variables.get(name).map(String::as_str).filter(|value| !value.is_empty()).or(fallback) {
+            Some(value) => replaced.push_str(value),
+            None if variables.contains_key(name) => {}
+            None if name.is_empty() => {
+                problems
+                    .at(span, "a reference without a name")
+                    .help("${NAME} or ${NAME:-fallback}; $${ writes ${");
+            }
+            None => {
+                problems
+                    .at(span, format!("{MISSING_VARIABLE} {name} is not set"))
+                    .help(format!("set it, or write ${{{name}:-fallback}}"));
+            }
+        }
+    }
+    literal |= !rest.is_empty();
+    replaced.push_str(rest);
+    Replaced { text: replaced, is_reference: references == 1 && !literal }
+}
