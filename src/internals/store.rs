@@ -68,7 +68,7 @@ fn head() -> StoredHead {
         received: clock::now(),
         fetch_epoch: FetchEpoch { number: 1, at: 1, order: 1 },
         invalidation_keys: Box::default(),
-        watched: Default::default(),
+        _watched: Default::default(),
         tags: Box::default(),
     })
 }

@@ -13,8 +13,8 @@ use crate::cache::collapse::{CollapsedFetch, FetchOutcome, Join, Leader};
 use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::{FetchEpoch, Mode};
 use crate::cache::selecting_fields::SelectingFields;
-use crate::cache::store::stored::tests::head_with;
-use crate::cache::store::stored::{Content, StoredResponse};
+use crate::cache::store::stored::tests::parts_with;
+use crate::cache::store::stored::{Content, StoredHead, StoredHeadParts, StoredResponse};
 use crate::memory::buffers::ClientSlot;
 use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::runtime::clock;
@@ -188,8 +188,8 @@ fn stored(
     read: u64,
     now: Instant,
 ) -> StoredResponse {
-    let mut head = head_with(&invalidation_keys, begun, now);
-    head.watched = watched;
+    let parts = parts_with(&invalidation_keys, begun, now);
+    let head = StoredHead::new(StoredHeadParts { _watched: watched, ..parts });
     let place = cache.store.budget.take_over(8);
     let content = Content::new(ChunkedBytes::copy(&read.to_be_bytes()), None, place);
     StoredResponse { head: Arc::new(head), content: Arc::new(content) }

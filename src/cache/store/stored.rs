@@ -1,5 +1,6 @@
 //! A stored response: its head, its content, and the codings and tags made of the content.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -38,15 +39,12 @@ pub(crate) const fn weight(bytes: usize) -> usize {
     bytes + bytes / 7
 }
 
-#[derive(Debug)]
-pub(crate) struct StoredHead {
+/// The members that a response brings to its [`StoredHead`], which can be read as members of that.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredHeadParts {
     pub status: StatusCode,
-    /// The reason phrase, if the upstream sent one of its own.
-    pub phrase: Option<ReasonPhrase>,
-    /// The stored fields, with placeholders for those that each response gets anew.
+    /// The stored fields; in a [`StoredHead`] with placeholders for those that each response gets anew.
     pub fields: HeaderMap,
-    /// Whether Cache-Status is such a placeholder, and not the value of a cache closer to the upstream.
-    pub keeps_place: bool,
     /// The fields that decided about storing and that clients do not receive.
     pub own: HeaderMap,
     pub variant: Variant,
@@ -63,76 +61,42 @@ pub(crate) struct StoredHead {
     /// The keys that can invalidate it.
     pub invalidation_keys: Box<[InvalidationKey]>,
     /// Its path keys, which are watched for as long as it exists.
-    pub watched: WatchedPaths,
+    pub _watched: WatchedPaths,
     pub tags: Box<[Box<str>]>,
+}
+
+/// The head of a stored response, which all responses made from it share.
+#[derive(Debug)]
+pub(crate) struct StoredHead {
+    parts: StoredHeadParts,
+    /// The reason phrase, if the upstream sent one of its own.
+    pub phrase: Option<ReasonPhrase>,
+    /// Whether Cache-Status is a placeholder, and not the value of a cache closer to the upstream.
+    pub keeps_place: bool,
     /// The heads rendered from it.
     pub rendered_heads: RenderedHeads,
     /// The number of the invalidation clock up to which it is known to be valid.
     checked: AtomicU64,
 }
 
-/// The parts of a new [`StoredHead`]; each field is documented there.
-#[derive(Debug)]
-pub(crate) struct StoredHeadParts {
-    pub status: StatusCode,
-    pub fields: HeaderMap,
-    pub own: HeaderMap,
-    pub variant: Variant,
-    pub freshness: Freshness,
-    pub audience: Audience,
-    pub initial_age: Duration,
-    pub fetched_in: Duration,
-    pub received: Instant,
-    pub fetch_epoch: FetchEpoch,
-    pub invalidation_keys: Box<[InvalidationKey]>,
-    pub watched: WatchedPaths,
-    pub tags: Box<[Box<str>]>,
+impl Deref for StoredHead {
+    type Target = StoredHeadParts;
+
+    fn deref(&self) -> &StoredHeadParts {
+        &self.parts
+    }
 }
 
 impl StoredHead {
     /// Creates the head of a response that has just arrived.
-    pub(crate) fn new(new: StoredHeadParts) -> StoredHead {
-        let StoredHeadParts {
-            status,
-            fields,
-            own,
-            variant,
-            freshness,
-            audience,
-            initial_age,
-            fetched_in,
-            received,
-            fetch_epoch: begun,
-            invalidation_keys,
-            watched,
-            tags,
-        } = new;
-        let checked = AtomicU64::new(begun.number);
-        let keeps_place = !fields.contains_key(CACHE_STATUS);
-        let mut fields = fields;
+    pub(crate) fn new(mut parts: StoredHeadParts) -> StoredHead {
+        let keeps_place = !parts.fields.contains_key(CACHE_STATUS);
         // Cloning a map that need not grow takes one allocation less for each response.
         for name in [AGE, CACHE_STATUS, X_CACHE, X_REQUEST_ID] {
-            fields.entry(name).or_insert(HeaderValue::from_static(""));
+            parts.fields.entry(name).or_insert(HeaderValue::from_static(""));
         }
-        StoredHead {
-            status,
-            phrase: None,
-            fields,
-            keeps_place,
-            own,
-            variant,
-            freshness,
-            audience,
-            initial_age,
-            fetched_in,
-            received,
-            fetch_epoch: begun,
-            invalidation_keys,
-            watched,
-            tags,
-            rendered_heads: RenderedHeads::default(),
-            checked,
-        }
+        let checked = AtomicU64::new(parts.fetch_epoch.number);
+        StoredHead { parts, phrase: None, keeps_place, rendered_heads: RenderedHeads::default(), checked }
     }
 
     /// Returns the fields without the placeholders.
@@ -149,22 +113,8 @@ impl StoredHead {
 
     /// Returns a copy with other fields, for a response that is not stored.
     pub(crate) fn with_fields(&self, fields: HeaderMap) -> StoredHead {
-        StoredHead::new(StoredHeadParts {
-            status: self.status,
-            fields,
-            own: HeaderMap::new(),
-            variant: self.variant.clone(),
-            freshness: self.freshness,
-            audience: self.audience,
-            initial_age: self.initial_age,
-            fetched_in: self.fetched_in,
-            received: self.received,
-            fetch_epoch: self.fetch_epoch,
-            invalidation_keys: self.invalidation_keys.clone(),
-            watched: self.watched.clone(),
-            tags: self.tags.clone(),
-        })
-        .with_phrase(self.phrase.as_ref())
+        StoredHead::new(StoredHeadParts { fields, own: HeaderMap::new(), ..self.parts.clone() })
+            .with_phrase(self.phrase.as_ref())
     }
 
     /// Sets the reason phrase that the upstream sent.
@@ -387,7 +337,16 @@ pub(crate) mod tests {
         begun: FetchEpoch,
         received: Instant,
     ) -> StoredHead {
-        StoredHead::new(StoredHeadParts {
+        StoredHead::new(parts_with(invalidation_keys, begun, received))
+    }
+
+    /// Returns the parts of a head without fields that is fresh for an hour.
+    pub(crate) fn parts_with(
+        invalidation_keys: &[InvalidationKey],
+        begun: FetchEpoch,
+        received: Instant,
+    ) -> StoredHeadParts {
+        StoredHeadParts {
             status: StatusCode::OK,
             fields: HeaderMap::new(),
             own: HeaderMap::new(),
@@ -408,8 +367,8 @@ pub(crate) mod tests {
             received,
             fetch_epoch: begun,
             invalidation_keys: invalidation_keys.into(),
-            watched: WatchedPaths::default(),
+            _watched: WatchedPaths::default(),
             tags: Box::default(),
-        })
+        }
     }
 }

@@ -382,7 +382,7 @@ impl CacheExchange {
             fetched_in: times.received.saturating_duration_since(times.requested),
             received: times.received,
             fetch_epoch: fetching.begun,
-            watched: self.cache.invalidation.watch(&invalidation_keys),
+            _watched: self.cache.invalidation.watch(&invalidation_keys),
             invalidation_keys: invalidation_keys.into_boxed_slice(),
             tags: tags.into_boxed_slice(),
         }))
