@@ -4,6 +4,7 @@
 //! stored, misses nothing, and also drops responses that a write overtook on their way from the upstream.
 
 pub(crate) mod delayed;
+pub(crate) mod extent;
 pub(crate) mod key;
 pub(crate) mod live_paths;
 #[cfg(test)]

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 
-use super::extent::{Extent, outcome};
 use super::purge::is_purge;
 use super::redirect::asked_for;
 use super::webdav::{self, Tree};
@@ -19,6 +18,7 @@ use crate::cache::Cache;
 use crate::cache::counters::TARGET;
 use crate::cache::invalidation::Mode;
 use crate::cache::invalidation::delayed::{Client, Repeat};
+use crate::cache::invalidation::extent::{Extent, outcome};
 use crate::cache::invalidation::key::InvalidationKey;
 use crate::fields::{host, structured};
 use crate::http1::client::Sent;

@@ -14,7 +14,6 @@ mod compare;
 mod conditions;
 pub(super) mod error;
 mod exchange;
-mod extent;
 mod freshen;
 mod future;
 mod invalidate;

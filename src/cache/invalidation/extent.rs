@@ -6,7 +6,7 @@ use crate::http1::client::Sent;
 
 /// The extent of the invalidation by a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     Nothing,
     Target,
     /// The target, and the rules that cover such a redirect; `done`: it confirms the write.
@@ -19,7 +19,7 @@ pub(super) enum Extent {
 
 /// Returns the extent of a write's invalidation, and whether the upstream may still be working on it. Decides by the
 /// status of the response, or without a response by how much of the request was sent.
-pub(super) fn outcome(status: Option<StatusCode>, sent: Sent) -> (Extent, bool) {
+pub(crate) fn outcome(status: Option<StatusCode>, sent: Sent) -> (Extent, bool) {
     let Some(status) = status else {
         return match sent {
             Sent::Nothing => (Extent::Nothing, false),
