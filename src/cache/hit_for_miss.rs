@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::cache::rules::storability::Personal;
+use crate::cache::settings::Scope;
 
 /// log2 of the number of slots: 512 KiB.
 const PLACES: u32 = 16;
@@ -43,6 +44,15 @@ pub(crate) enum RequesterClass {
 impl RequesterClass {
     pub(crate) const ALL: [RequesterClass; 4] =
         [RequesterClass::Any, RequesterClass::Authorized, RequesterClass::Personal, RequesterClass::Waiting];
+
+    /// Returns the class of a request with such credentials on a route with `scope`.
+    pub(crate) fn new(personal: Personal, scope: Scope) -> RequesterClass {
+        match personal {
+            Personal::Authorization if scope == Scope::Auto => RequesterClass::Authorized,
+            Personal::Otherwise if scope == Scope::Auto => RequesterClass::Personal,
+            _ => RequesterClass::Any,
+        }
+    }
 
     /// Returns the kind of credentials that requests of this class carry.
     pub(crate) fn personal(self) -> Personal {
@@ -115,6 +125,13 @@ impl HitForMiss {
         }
     }
 
+    /// Forgets a key whose response is being stored, for all classes of requests. Later requests still do not wait for
+    /// the next fetch if the response has no length, because it may take too long.
+    pub(crate) fn forget_stored(&self, key: &[u8], has_length: bool) {
+        let is_over = |class: &&RequesterClass| **class != RequesterClass::Waiting || has_length;
+        RequesterClass::ALL.iter().filter(is_over).for_each(|class| self.forget(key, *class));
+    }
+
     /// Returns whether responses under this key are known not to be stored.
     pub(crate) fn knows(&self, key: &[u8], traits: RequesterClass, second: u32) -> bool {
         self.at(self.place(key, traits), second).is_some_and(|known| known & MIXED == 0)
@@ -152,6 +169,34 @@ mod tests {
         assert!(!passes.knows(b"a", any, 8), "also after one was stored");
         passes.remember(b"a", any, 6 + REMEMBERED);
         assert!(passes.knows(b"a", any, 6 + REMEMBERED), "but not for good");
+    }
+
+    #[test]
+    fn a_stored_response_ends_the_memory_of_its_key() {
+        let passes = HitForMiss::new(1);
+        for (has_length, waits) in [(false, false), (true, true)] {
+            RequesterClass::ALL.iter().for_each(|class| passes.remember(b"a", *class, 5));
+            passes.forget_stored(b"a", has_length);
+            for class in RequesterClass::ALL {
+                let wanted = class == RequesterClass::Waiting && !waits;
+                assert_eq!(passes.knows(b"a", class, 5), wanted, "{class:?} with a length: {has_length}");
+            }
+        }
+    }
+
+    #[test]
+    fn requests_with_credentials_are_of_their_own_class_where_one_copy_serves_all() {
+        use RequesterClass::{Any, Authorized, Personal as Own};
+        for (personal, scope, wanted) in [
+            (Personal::No, Scope::Auto, Any),
+            (Personal::Authorization, Scope::Auto, Authorized),
+            (Personal::Otherwise, Scope::Auto, Own),
+            (Personal::Otherwise, Scope::Shared, Any),
+            (Personal::Otherwise, Scope::User, Any),
+        ] {
+            let found = RequesterClass::new(personal, scope);
+            assert_eq!(found, wanted, "{personal:?} {scope:?}");
+        }
     }
 
     #[test]

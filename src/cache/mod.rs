@@ -1,8 +1,8 @@
 //! The cache engine: pure decisions about storing and reuse, and the state that all workers share (the store, the
 //! in-flight fetches, the invalidation clock). It knows nothing of tower or of the configuration file.
 //!
-//! - `settings`, `rules`, `key`, `variant`: the cache settings, the rules of RFC 9111, and which response fits a
-//!   request.
+//! - `settings`, `rules`, `key`, `variant`, `selection`: the cache settings, the rules of RFC 9111, and which response
+//!   serves a request.
 //! - `store`: the stored responses. `collapse` and `in_flight_body`: fetches in progress. `hit_for_miss`: keys whose
 //!   responses are not stored. `invalidation`: which stored responses are no longer valid.
 //! - `tripwire` and `comparable`: whether a shared route really is shared. `apart`: which cookie splits the copies of a
@@ -26,6 +26,7 @@ pub(crate) mod invalidation;
 pub(crate) mod key;
 pub(crate) mod rules;
 pub(crate) mod selecting_fields;
+pub(crate) mod selection;
 pub(crate) mod settings;
 pub(crate) mod store;
 pub(crate) mod tripwire;

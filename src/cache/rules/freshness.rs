@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::cache::settings::{CacheSettings, Override, RouteCacheSettings};
 use crate::fields::cache_control::ResponseDirectives;
@@ -56,6 +56,23 @@ pub(crate) struct Freshness {
 /// is.
 fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+/// Returns whether anything gives a response a lifetime; for most responses of most upstreams nothing does. Its fields
+/// decide whether it really has one.
+pub(crate) fn may_have_lifetime(
+    status: StatusCode,
+    headers: &HeaderMap,
+    route_settings: &RouteCacheSettings,
+    settings: &CacheSettings,
+) -> bool {
+    let derived = !settings.heuristic_max.is_zero();
+    let lifetime = |name: &HeaderName| {
+        matches!(*name, header::CACHE_CONTROL | header::EXPIRES)
+            || (derived && *name == header::LAST_MODIFIED)
+            || settings.targeted.contains(name)
+    };
+    route_settings.ttl(status).is_some() || headers.keys().any(lifetime)
 }
 
 impl Freshness {
@@ -195,6 +212,34 @@ pub(crate) mod tests {
 
     fn wall() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(784_111_777)
+    }
+
+    #[test]
+    fn responses_may_have_a_lifetime_by_their_route_or_a_field() {
+        let none = RouteCacheSettings::default();
+        let negative = RouteCacheSettings {
+            ttl_by_status: vec![(StatusCode::NOT_FOUND, Duration::from_secs(10))],
+            ..RouteCacheSettings::default()
+        };
+        let plain = settings();
+        let guesses = CacheSettings { heuristic_max: Duration::from_secs(60), ..settings() };
+        let targeted =
+            CacheSettings { targeted: vec![HeaderName::from_static("cdn-cache-control")], ..settings() };
+        for (status, route_settings, settings, line, wanted) in [
+            (200, &none, &plain, ("etag", "\"a\""), false),
+            (200, &none, &plain, ("cache-control", "no-store"), true),
+            (200, &none, &plain, ("expires", "0"), true),
+            (200, &none, &plain, ("last-modified", DATE.1), false),
+            (200, &none, &guesses, ("last-modified", DATE.1), true),
+            (200, &none, &plain, ("cdn-cache-control", "max-age=5"), false),
+            (200, &none, &targeted, ("cdn-cache-control", "max-age=5"), true),
+            (404, &negative, &plain, ("etag", "\"a\""), true),
+            (200, &negative, &plain, ("etag", "\"a\""), false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let found = may_have_lifetime(status, &fields(&[line]), route_settings, settings);
+            assert_eq!(found, wanted, "{status} {line:?}");
+        }
     }
 
     #[test]

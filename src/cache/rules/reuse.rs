@@ -93,6 +93,11 @@ pub(crate) fn reuse(freshness: &Freshness, age: Age, asks: &RequestDirectives) -
     }
 }
 
+/// Returns whether a request demands a response that the upstream sends for it, and not for an earlier request.
+pub(crate) fn demands_upstream(asks: &RequestDirectives) -> bool {
+    asks.no_cache || asks.max_age.is_some_and(|max| max.is_zero())
+}
+
 /// The failure of a request to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failed {

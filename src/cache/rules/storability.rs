@@ -54,6 +54,12 @@ impl Audience {
             Personal::Otherwise => self == Audience::Everyone,
         }
     }
+
+    /// Returns whether a request with such credentials may use the response on a route with `scope`. With scope "auto"
+    /// the audience decides (RFC 9111 3.5).
+    pub(crate) fn admits(self, personal: Personal, scope: Scope) -> bool {
+        scope != Scope::Auto || self.includes(personal)
+    }
 }
 
 /// The traits of a request that matter for storing its response.
@@ -163,7 +169,7 @@ pub(crate) fn evaluate(
         return Err(NotStorable::Private);
     }
     let audience = Audience::from_directives(says);
-    if route_settings.scope == Scope::Auto && !audience.includes(traits.personal) {
+    if !audience.admits(traits.personal, route_settings.scope) {
         return Err(NotStorable::Credentials);
     }
     let mut excluded: Vec<HeaderName> = says.no_cache.fields().to_vec();

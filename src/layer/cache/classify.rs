@@ -6,11 +6,13 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::cache::Cache;
 use crate::cache::fragment::is_fragment;
-use crate::cache::hit_for_miss;
+use crate::cache::hit_for_miss::RequesterClass;
 use crate::cache::key::{self, Partition, Uncounted};
 use crate::cache::rules::eligibility::BypassReason;
-use crate::cache::rules::storability::{Audience, Personal, RequestTraits};
+use crate::cache::rules::forwarding::Unserved;
+use crate::cache::rules::storability::{Personal, RequestTraits};
 use crate::cache::selecting_fields::SelectingFields;
+use crate::cache::selection::{Candidate, Requested};
 use crate::cache::settings::Scope;
 use crate::fields::cache_control::RequestDirectives;
 use crate::fields::misleading::is_misleading;
@@ -79,12 +81,8 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     /// Returns the class of the request for hit-for-miss.
-    pub(crate) fn passes(&self, scope: Scope) -> hit_for_miss::RequesterClass {
-        match self.traits.personal {
-            Personal::Authorization if scope == Scope::Auto => hit_for_miss::RequesterClass::Authorized,
-            Personal::Otherwise if scope == Scope::Auto => hit_for_miss::RequesterClass::Personal,
-            _ => hit_for_miss::RequesterClass::Any,
-        }
+    pub(crate) fn requester_class(&self, scope: Scope) -> RequesterClass {
+        RequesterClass::new(self.traits.personal, scope)
     }
 
     /// Returns the hit-for-miss key of the request.
@@ -96,11 +94,6 @@ impl Lookup {
     pub(crate) fn into_memory_key(self) -> Vec<u8> {
         self.variant_key.map_or(self.key, <[u8]>::into_vec)
     }
-
-    /// Returns whether a stored response may be used; with scope "auto" its audience decides (RFC 9111 3.5).
-    pub(crate) fn may_use(&self, audience: Audience, scope: Scope) -> bool {
-        scope != Scope::Auto || audience.includes(self.traits.personal)
-    }
 }
 
 /// Returns the fields that decide which stored response fits a request.
@@ -108,6 +101,33 @@ pub(super) fn selecting<'a>(routed: &'a Routed, read: &'a Lookup) -> SelectingFi
     let fields =
         SelectingFields::new(routed.request.headers(), &routed.record.cache_settings().ignore_cookies);
     SelectingFields { fragments: &read.fragments, ..fields }
+}
+
+/// Returns a request as far as it decides which stored response serves it.
+pub(super) fn requested<'a>(routed: &'a Routed, read: &'a Lookup) -> Requested<'a> {
+    Requested {
+        selecting: selecting(routed, read),
+        personal: read.traits.personal,
+        scope: routed.route.cache.route_settings.scope,
+        directives: &read.directives,
+    }
+}
+
+/// Returns a request that no stored response serves, as far as it decides how the request goes to the upstream.
+pub(super) fn unserved<'a>(
+    routed: &'a Routed,
+    read: &'a Lookup,
+    candidate: Option<&'a Candidate>,
+) -> Unserved<'a> {
+    Unserved {
+        headers: routed.request.headers(),
+        directives: &read.directives,
+        traits: read.traits,
+        scope: routed.route.cache.route_settings.scope,
+        head: read.head,
+        selects_fragments: !read.fragments.is_empty(),
+        candidate,
+    }
 }
 
 /// Returns the memory of a key for reuse.

@@ -192,7 +192,7 @@ where
             let miss = Miss { read, why, candidate: None };
             return self.send_as_it_came(routed, miss, clock::now()).await;
         }
-        let traits = read.passes(routed.route.cache.route_settings.scope);
+        let traits = read.requester_class(routed.route.cache.route_settings.scope);
         routed.record.set_cache_outcome(ByCache::Miss);
         self.send(routed, Purpose::Known(why, read.into_memory_key(), traits)).await
     }
@@ -204,7 +204,7 @@ where
         let offer = Offer {
             is_valid: !self.cache.invalidation.is_stamped_since(&head.invalidation_keys, head.fetch_epoch),
             fits: head.variant.fits(selecting(routed, read)),
-            may_use: read.may_use(head.audience, routed.route.cache.route_settings.scope),
+            may_use: head.audience.admits(read.traits.personal, routed.route.cache.route_settings.scope),
             freshness: &head.freshness,
             age: head.age(clock::now()),
             fetched_in: fetched_in + waited.content,

@@ -9,10 +9,10 @@ use http::{Response, header};
 use tower::Service;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::conditions::CONDITIONS;
 use super::service::CacheLayer;
 use super::unattended::outlive;
 use crate::cache::invalidation::Mode;
+use crate::cache::rules::conditions::CONDITIONS;
 use crate::cache::settings::Scope;
 use crate::cache::tripwire::{self, Digest, Pair, Sample};
 use crate::layer::routed::Routed;

@@ -10,7 +10,6 @@ use http::{HeaderMap, Response, StatusCode};
 use super::classify::Lookup;
 use super::error::{CacheError, CacheResult};
 use super::invalidate::InvalidationGuard;
-use super::miss::Candidate;
 use super::stale_if_error::in_place_of_error;
 use super::watched_body::Watched;
 use super::{invalidation_keys, stored_response, webdav};
@@ -22,6 +21,8 @@ use crate::cache::invalidation::FetchEpoch;
 use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::live_paths::WatchedPaths;
 use crate::cache::rules::eligibility::FwdReason;
+use crate::cache::rules::stored_fields;
+use crate::cache::selection::Candidate;
 use crate::fields::cache_status::Member;
 use crate::fields::host;
 use crate::layer::record::RequestRecord;
@@ -205,7 +206,7 @@ impl CacheExchange {
             webdav::heed(&self.cache, &self.record, &response);
         }
         let headers = response.headers_mut();
-        stored_response::strip(headers);
+        stored_fields::strip(headers);
         let member = Member {
             forwarded: Some(why.as_str()),
             forwarded_status: Some(status),

@@ -2,45 +2,27 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Response, header};
+use http::Response;
 
 use super::exchange::{CacheExchange, Fetching};
-use super::miss::Candidate;
-use super::on_response::{NotStored, Unkept};
 use super::stored_response;
-use super::stored_response::OWN;
 use crate::cache::collapse::FetchOutcome;
 use crate::cache::counters::Event;
 use crate::cache::rules::eligibility::FwdReason;
-use crate::cache::rules::freshen::{is_about_other, update};
-use crate::cache::rules::storability::{NotStorable, evaluate};
+use crate::cache::rules::freshen::{
+    HeadComparison, compare_head, cookies, freshened, is_about_all, is_about_other, joined,
+};
+use crate::cache::rules::not_stored::{NotStored, Unkept};
+use crate::cache::rules::stored_fields::OWN;
+use crate::cache::selection::Candidate;
 use crate::cache::store::stored::{StoredResponse, compact};
 use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::cache_status::{Member, Used};
-use crate::fields::{cookie, date};
 use crate::layer::record::ByCache;
 use crate::message::body::Body;
 use crate::runtime::clock;
 
 impl CacheExchange {
-    /// Returns whether a response to HEAD says something about what its client shares with others: it sets no cookie,
-    /// is not private and does not depend on credentials.
-    fn is_of_everybody(&self, fetching: &Fetching, response: &Response<Body>) -> bool {
-        let (status, fields) = (response.status(), response.headers());
-        let settings = self.record.cache_settings();
-        let says = ResponseDirectives::from_headers(fields, &settings.targeted);
-        let route_settings = &self.record.route().cache.route_settings;
-        let judged = evaluate(
-            fetching.read.traits,
-            (status, fields),
-            &says,
-            (route_settings, settings),
-            clock::wall(),
-        );
-        // An upstream may omit the lifetime from its responses to HEAD.
-        matches!(judged, Ok(_) | Err(NotStorable::NoLifetime))
-    }
-
     /// Freshens the stored response after a 304 to our own conditions (RFC 9111 4.3.4) with the fields of that 304
     /// (3.2).
     pub(super) fn freshen_from_304(
@@ -53,25 +35,17 @@ impl CacheExchange {
         self.record.cached().count(Event::Unchanged);
         self.record.set_cache_outcome(ByCache::Revalidated);
         let before = &candidate.stored.head;
-        let mut fields = before.stored_fields();
-        fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
         // RFC 9111 4.3.4: a 304 about another response updates nothing.
         let is_other = is_about_other(&before.fields, response.headers());
-        if is_other {
+        let fields = if is_other {
             tracing::debug!("the upstream's 304 has an entity tag that the revalidation did not name");
             self.cache.store.forget(&fetching.read.key, &candidate.stored);
+            joined(before.stored_fields(), &before.own)
         } else {
-            // The age of the stored response counts from this 304 on.
-            fields.remove(header::DATE);
-            update(&mut fields, response.headers());
-        }
+            freshened(before.stored_fields(), &before.own, response.headers())
+        };
         let content = candidate.stored.content.clone();
-        let cookies: Vec<_> = cookie::SETTING
-            .iter()
-            .flat_map(|name| {
-                response.headers().get_all(name).iter().map(move |value| (name.clone(), value.clone()))
-            })
-            .collect();
+        let cookies = cookies(response.headers());
         let length = content.pieces().len();
         let renewed = match is_other {
             true => Err(NotStored::Unkept(Unkept::Overtaken)),
@@ -79,7 +53,7 @@ impl CacheExchange {
         };
         let (head, is_stored) = match renewed {
             Ok(head) => (Arc::new(head.with_phrase(before.phrase.as_ref())), true),
-            Err(unfit) => {
+            Err(not_stored) => {
                 // The response serves this request, which it was revalidated for. The log says why it is not stored any
                 // more.
                 if self.is_fresh(candidate) {
@@ -87,7 +61,7 @@ impl CacheExchange {
                 } else {
                     self.cache.store.forget(&fetching.read.key, &candidate.stored);
                 }
-                self.unfit(&mut fetching, &unfit, before.status, Some(length as u64));
+                self.not_stored(&mut fetching, not_stored, before.status, Some(length as u64));
                 (Arc::new(before.with_fields(compact(&fields, &OWN))), false)
             }
         };
@@ -118,48 +92,42 @@ impl CacheExchange {
         response
     }
 
-    /// Compares a response to HEAD with the stored response to GET (RFC 9111 4.3.5). With the same validators and
-    /// length it freshens the stored response like a 304; with others the stored response is removed.
+    /// Compares a response to HEAD with the stored response to GET (RFC 9111 4.3.5), which it freshens like a 304 or
+    /// removes.
     pub(super) fn freshen_from_head(
         &self,
         why: FwdReason,
         mut fetching: Fetching,
         response: Response<Body>,
     ) -> Response<Body> {
-        let Some(candidate) =
-            fetching.candidate.take().filter(|found| found.stored.head.status == response.status())
-        else {
-            return self.passed(response, why, None);
-        };
+        let Some(candidate) = fetching.candidate.take() else { return self.passed(response, why, None) };
         let before = candidate.stored.head.clone();
-        let told = |name: &http::HeaderName| {
-            (before.fields.get(name).cloned(), response.headers().get(name).cloned())
-        };
-        let compared = [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH].map(|name| told(&name));
-        let is_same = |(old, new): &(Option<HeaderValue>, Option<HeaderValue>)| match (old, new) {
-            (Some(old), Some(new)) => Some(date::is_same(old, new)),
-            _ => None,
-        };
-        let differs = compared.iter().any(|pair| is_same(pair) == Some(false));
-        let [tag, modified, _] = &compared;
-        let same = |pair| is_same(pair) == Some(true);
-        if !self.is_of_everybody(&fetching, &response) {
+        let stored = (before.status, &before.fields);
+        match compare_head(stored, (response.status(), response.headers())) {
             // A response for one client says nothing about the responses for others.
-        } else if differs {
-            self.cache.store.forget(&fetching.read.key, &candidate.stored);
-        } else if same(tag) || same(modified) {
-            let mut fields = before.stored_fields();
-            fields.extend(before.own.iter().map(|(name, value)| (name.clone(), value.clone())));
-            fields.remove(header::DATE);
-            update(&mut fields, response.headers());
-            let content = candidate.stored.content.clone();
-            let length = Some(content.pieces().len());
-            if let Ok(head) = self.head(&mut fetching, before.status, &fields, length) {
-                let head = head.with_phrase(before.phrase.as_ref());
-                content.reweigh(before.size(), head.size());
-                self.cache.keep(&fetching.read.key, &StoredResponse { head: Arc::new(head), content });
+            HeadComparison::Same | HeadComparison::Differs if !self.is_about_all(&fetching, &response) => {}
+            HeadComparison::Unknown => {}
+            HeadComparison::Differs => self.cache.store.forget(&fetching.read.key, &candidate.stored),
+            HeadComparison::Same => {
+                let fields = freshened(before.stored_fields(), &before.own, response.headers());
+                let content = candidate.stored.content.clone();
+                let length = Some(content.pieces().len());
+                if let Ok(head) = self.head(&mut fetching, before.status, &fields, length) {
+                    let head = head.with_phrase(before.phrase.as_ref());
+                    content.reweigh(before.size(), head.size());
+                    self.cache.keep(&fetching.read.key, &StoredResponse { head: Arc::new(head), content });
+                }
             }
         }
         self.passed(response, why, None)
+    }
+
+    fn is_about_all(&self, fetching: &Fetching, response: &Response<Body>) -> bool {
+        let (status, fields) = (response.status(), response.headers());
+        let settings = self.record.cache_settings();
+        let says = ResponseDirectives::from_headers(fields, &settings.targeted);
+        let route_settings = &self.record.route().cache.route_settings;
+        let traits = fetching.read.traits;
+        is_about_all(traits, (status, fields), &says, (route_settings, settings), clock::wall())
     }
 }

@@ -7,24 +7,27 @@ use std::sync::Arc;
 use http::{Response, header};
 use tower::Service;
 
-use super::classify::{Lookup, selecting};
-use super::conditions::{CONDITIONS, has_validator, validators};
+use super::classify::{Lookup, requested, selecting, unserved};
 use super::error::CacheError;
 use super::exchange::{Fetching, Known, Purpose};
 use super::future::CacheFuture;
-use super::miss::{Candidate, Miss};
+use super::miss::Miss;
 use super::service::{CacheLayer, Start};
 use super::unattended::{outlive, unattended};
 use super::{classify, invalidation_keys, stored_response, uncounted};
 use crate::cache::collapse::{Join, Leader};
 use crate::cache::counters::Event;
-use crate::cache::hit_for_miss;
+use crate::cache::hit_for_miss::RequesterClass;
 use crate::cache::invalidation::FetchEpoch;
 use crate::cache::invalidation::live_paths::WatchedPaths;
+use crate::cache::rules::conditions;
+use crate::cache::rules::conditions::{CONDITIONS, is_conditional};
 use crate::cache::rules::eligibility::FwdReason;
-use crate::cache::rules::reuse;
-use crate::cache::rules::reuse::{Reuse, RevalidateReason as Ask};
-use crate::cache::rules::storability::{Audience, Personal};
+use crate::cache::rules::forwarding::Course;
+use crate::cache::rules::reuse::demands_upstream;
+use crate::cache::rules::storability::Personal;
+use crate::cache::selection;
+use crate::cache::selection::{Candidate, Selection, Use, select};
 use crate::cache::settings::Scope;
 use crate::cache::store::stored::StoredResponse;
 use crate::cache::tripwire::{Observed, Pair, Sample};
@@ -54,31 +57,24 @@ where
             self.tell_of_cookies(routed, &read);
             return Err(self.missing(&record, read, FwdReason::UriMiss));
         };
-        let Some(stored) = entry.select(selecting(routed, &read)) else {
-            return Err(self.missing(&record, read, FwdReason::VaryMiss));
-        };
-        if !read.may_use(stored.head.audience, route_settings.scope) {
-            return Err(self.missing(&record, read, FwdReason::Miss));
-        }
-        let Some(age) = stored.head.age_if_valid(&self.cache.invalidation, now) else {
-            let candidate = Some(Candidate { stored: stored.clone(), gone: true });
-            return Err(Miss { candidate, ..self.missing(&record, read, FwdReason::Stale) });
-        };
-        let verdict = reuse::reuse(&stored.head.freshness, age, &read.directives);
         let counters = record.cached();
-        let (event, detail) = match verdict {
-            Reuse::Revalidate(why) => {
-                let candidate = Some(Candidate { stored: stored.clone(), gone: false });
-                let (why, event) = match why {
-                    Ask::Stale => (FwdReason::Stale, Event::Expired),
-                    Ask::Request => (FwdReason::Request, Event::Requested),
-                };
-                counters.count(event);
-                return Err(Miss { read, why, candidate });
+        let selected = select(&entry, requested(routed, &read), &self.cache.invalidation, now);
+        let (stored, age, permission) = match selected {
+            Selection::Served(stored, age, permission) => (stored, age, permission),
+            Selection::Nothing(why) => return Err(self.missing(&record, read, why)),
+            Selection::Revalidated(why, candidate) => {
+                counters.count(match why {
+                    _ if candidate.gone => Event::Miss,
+                    FwdReason::Request => Event::Requested,
+                    _ => Event::Expired,
+                });
+                return Err(Miss { read, why, candidate: Some(candidate) });
             }
-            Reuse::Fresh => (None, None),
-            Reuse::MaxStale => (Some(Event::MaxStale), Some("max-stale")),
-            Reuse::WhileRevalidate => (Some(Event::WhileRevalidate), Some("swr")),
+        };
+        let (event, detail) = match permission {
+            Use::Fresh => (None, None),
+            Use::MaxStale => (Some(Event::MaxStale), Some("max-stale")),
+            Use::WhileRevalidate => (Some(Event::WhileRevalidate), Some("swr")),
         };
         counters.count(if event.is_some() { Event::HitStale } else { Event::Hit });
         if let Some(event) = event {
@@ -90,7 +86,7 @@ where
         let member = Member { hit: true, detail, used, ..Member::default() };
         let form = routed.form.filter(|_| !read.head && !settings.debug_header);
         let response = stored_response::hit(&record, stored, age, read.head, member, form);
-        if verdict == Reuse::WhileRevalidate {
+        if permission == Use::WhileRevalidate {
             self.refresh(routed, &read, stored.clone());
         }
         if route_settings.scope != Scope::User
@@ -175,7 +171,6 @@ where
             return Start::Sent(CacheFuture::ready(Err(CacheError::OnlyIfCached.into())));
         }
         let Miss { mut read, why, candidate } = miss;
-        let scope = routed.route.cache.route_settings.scope;
         if why != FwdReason::UriMiss {
             // The responses of one variant say nothing about those of another.
             read.variant_key = match self.collapse_key(&routed, &read, now) {
@@ -183,42 +178,40 @@ where
                 Cow::Borrowed(_) => None,
             };
         }
-        // Most requests of most upstreams: responses under this key were not stored, and this one will not be.
-        let traits = read.passes(scope);
         if read.uncounted {
             return self.start_as_it_came(routed, Miss { read, why, candidate }, now);
         }
-        if candidate.is_none()
-            && self.cache.hit_for_miss.knows(read.memory_key(), traits, self.cache.second(now))
-        {
-            record.set_cache_outcome(ByCache::Miss);
-            let key = read.into_memory_key();
-            return Start::Sent(self.send(routed, Purpose::Known(why, key, traits)));
+        let course =
+            unserved(&routed, &read, candidate.as_ref()).course(|class| self.knows(&read, class, now));
+        let why = match course {
+            Course::Known => {
+                record.set_cache_outcome(ByCache::Miss);
+                let class = read.requester_class(routed.route.cache.route_settings.scope);
+                let purpose = Purpose::Known(why, read.into_memory_key(), class);
+                return Start::Sent(self.send(routed, purpose));
+            }
+            Course::Partial => FwdReason::Partial,
+            Course::Alone | Course::Beside | Course::Together => why,
+        };
+        let miss = Miss { read, why, candidate };
+        match course {
+            Course::Known | Course::Partial | Course::Alone => {
+                Start::Sent(self.send_alone(routed, miss, now))
+            }
+            Course::Beside => Start::Sent(self.send_beside(routed, miss, now)),
+            Course::Together => self.send_together(routed, miss, now),
         }
-        // A range request is forwarded unchanged, unless a stored response can be revalidated: then its range is cut
-        // from that. HEAD is forwarded unchanged too, because its response has no content to store.
-        let about = |candidate: &Candidate| has_validator(&candidate.stored, candidate.gone);
-        let range =
-            routed.request.headers().contains_key(header::RANGE) && !candidate.as_ref().is_some_and(about);
-        // Requests with credentials wait for others only if the stored response is for all. A response without Vary may
-        // not be the fragment that is requested.
-        let alone = range
-            || read.head
-            || (!read.fragments.is_empty() && candidate.is_none())
-            || read.traits.no_store
-            || !(read.may_use(Audience::Anonymous, scope) || candidate.is_some());
-        if alone {
-            let why = if range { FwdReason::Partial } else { why };
-            return Start::Sent(self.send_alone(routed, Miss { read, why, candidate }, now));
-        }
-        // Earlier responses under this key did not serve the requests that waited for them.
-        if self.cache.hit_for_miss.knows(
-            read.memory_key(),
-            hit_for_miss::RequesterClass::Waiting,
-            self.cache.second(now),
-        ) {
-            return Start::Sent(self.send_beside(routed, Miss { read, why, candidate }, now));
-        }
+    }
+
+    /// Returns whether hit-for-miss knows the key of a request for a class of requests.
+    pub(super) fn knows(&self, read: &Lookup, class: RequesterClass, now: Instant) -> bool {
+        self.cache.hit_for_miss.knows(read.memory_key(), class, self.cache.second(now))
+    }
+
+    /// Joins the fetch of the request's key, or begins it.
+    fn send_together(&mut self, routed: Box<Routed>, miss: Miss, now: Instant) -> Start<S::Future> {
+        let Miss { read, why, candidate } = miss;
+        let record = routed.record.clone();
         let (invalidation_keys, tags) =
             invalidation_keys::for_request(&routed, &self.cache, read.principal.as_ref());
         let watched = self.cache.invalidation.watch(&invalidation_keys);
@@ -230,11 +223,9 @@ where
         let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
         let joined = fetches.join(&key, &invalidation_keys, begun, invalidation, || record.client_slot());
         drop(key);
-        // A request that demands a response from the upstream does not accept that of an earlier fetch.
-        let wants_app = read.directives.no_cache || read.directives.max_age.is_some_and(|max| max.is_zero());
         let leader = match joined {
             Join::Leads(leader) => leader,
-            Join::Follows(_) if wants_app => {
+            Join::Follows(_) if demands_upstream(&read.directives) => {
                 return Start::Sent(self.send_alone(routed, Miss { read, why, candidate }, now));
             }
             Join::Follows(fetch) => {
@@ -305,12 +296,7 @@ where
     /// Returns the stored response that this request may revalidate.
     pub(super) fn candidate(&self, routed: &Routed, read: &Lookup, now: Instant) -> Option<Candidate> {
         let entry = self.cache.store.get(&read.key, self.cache.second(now))?;
-        let stored = entry.select(selecting(routed, read))?;
-        if !read.may_use(stored.head.audience, routed.route.cache.route_settings.scope) {
-            return None;
-        }
-        let gone = stored.head.age_if_valid(&self.cache.invalidation, now).is_none();
-        Some(Candidate { stored: stored.clone(), gone })
+        selection::candidate(&entry, requested(routed, read), &self.cache.invalidation, now)
     }
 
     /// Sends the request unchanged and for itself alone; its response is stored if possible.
@@ -325,8 +311,7 @@ where
         }
         let Miss { mut read, why, candidate } = miss;
         routed.record.set_cache_outcome(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
-        let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
-        read.traits.conditional = routed.request.headers().keys().any(own);
+        read.traits.conditional = is_conditional(routed.request.headers());
         let watched = invalidation_keys::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
         // A response to HEAD is never stored, but can freshen a stored response.
@@ -351,7 +336,9 @@ where
         let headers = routed.request.headers_mut();
         CONDITIONS.iter().for_each(|name| drop(headers.remove(name)));
         headers.remove(header::RANGE);
-        candidate.is_some_and(|candidate| validators(&candidate.stored, candidate.gone, headers))
+        candidate.is_some_and(|candidate| {
+            conditions::write(&candidate.stored.head.fields, candidate.gone, headers)
+        })
     }
 
     /// Revalidates a response in the background while it is used, one revalidation at a time (RFC 5861 3).

@@ -2,15 +2,7 @@
 
 use super::classify::Lookup;
 use crate::cache::rules::eligibility::FwdReason;
-use crate::cache::store::stored::StoredResponse;
-
-/// A stored response that cannot be used without revalidation.
-#[derive(Clone)]
-pub(crate) struct Candidate {
-    pub stored: StoredResponse,
-    /// Whether an invalidation removed it: only a strong entity tag may revalidate it then.
-    pub gone: bool,
-}
+use crate::cache::selection::Candidate;
 
 /// A request that goes to the upstream.
 pub(super) struct Miss {

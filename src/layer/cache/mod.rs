@@ -11,7 +11,6 @@
 pub(super) mod classify;
 mod collapsed;
 mod compare;
-mod conditions;
 pub(super) mod error;
 mod exchange;
 mod freshen;
@@ -41,6 +40,7 @@ use tower::Service;
 use super::routed::Routed;
 use crate::cache::counters::TARGET;
 use crate::cache::rules::eligibility::{BypassReason, FwdReason};
+use crate::cache::rules::not_stored::Unkept;
 use crate::cache::rules::storability::NotStorable;
 use crate::layer::record::ByCache;
 use crate::message::body::Body;
@@ -48,7 +48,6 @@ use crate::message::error::BoxError;
 use crate::policy::cache::is_safe;
 use classify::RequestClass;
 use future::CacheFuture;
-use on_response::Unkept;
 use service::CacheLayer;
 
 impl<S> Service<Box<Routed>> for CacheLayer<S>

@@ -3,73 +3,42 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use http_body::Body as _;
 
 use super::exchange::{CacheExchange, Fetching};
-use super::miss::Candidate;
 use super::pump::Pump;
-use super::stored_response::OWN;
 use super::unattended::{max_unattended, outlive};
 use super::{classify, invalidation_keys, stored_response};
 use crate::cache::collapse;
 use crate::cache::collapse::FetchOutcome;
 use crate::cache::counters::Event;
-use crate::cache::hit_for_miss;
+use crate::cache::hit_for_miss::RequesterClass;
 use crate::cache::in_flight_body::InFlightBody;
 use crate::cache::invalidation::tags::{CACHE_GROUPS, TooManyTags, add_response_tags};
 use crate::cache::rules::eligibility::FwdReason;
 use crate::cache::rules::freshness;
 use crate::cache::rules::freshness::Times;
-use crate::cache::rules::reuse::{Reuse, reuse};
-use crate::cache::rules::storability::{NotStorable, RequestTraits, Storable, evaluate, is_of_request_alone};
+use crate::cache::rules::not_stored::{
+    Arrived, Consequences, ForWaiting, Memory, NotStored, Unkept, UnstoredFetch, reconsider, screen,
+};
+use crate::cache::rules::storability::{NotStorable, RequestTraits, Storable, evaluate};
+use crate::cache::rules::stored_fields;
+use crate::cache::rules::stored_fields::StoredFields;
 use crate::cache::selecting_fields::SelectingFields;
-use crate::cache::store::stored::{Content, StoredHead, StoredHeadParts, StoredResponse, compact, weight};
+use crate::cache::selection;
+use crate::cache::selection::Candidate;
+use crate::cache::store::stored::{Content, StoredHead, StoredHeadParts, StoredResponse, weight};
 use crate::cache::variant::Variant;
 use crate::fields::cache_control::{RequestDirectives, ResponseDirectives};
-use crate::fields::cache_status::{Member, X_CACHE};
+use crate::fields::cache_status::Member;
 use crate::memory::chunked_bytes::ChunkedBytes;
 use crate::memory::memory_budget::Reservation;
 use crate::message::body::Body;
-use crate::rendering::words::words;
 use crate::runtime::clock;
 
 /// The `Cache-Status` detail of a response that was not expected to be storable, because earlier ones were not.
 pub(super) const KNOWN: &str = "known";
-
-/// The reason why a response is not stored.
-pub(super) enum NotStored {
-    Refused(NotStorable),
-    Unkept(Unkept),
-}
-
-words! {
-    /// Reasons why a response is not stored although the rules of RFC 9111 allow it.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(super) enum Unkept {
-        /// An invalidation of one of its keys overtook it on its way.
-        Overtaken => "overtaken",
-        /// It has more tags than the maximum.
-        TooManyTags => "tags",
-        /// It was not expected to be stored, so the request fields it varies with were not kept; the next one is
-        /// stored.
-        Unexpected => "unexpected",
-        /// It is larger than `cache.max_object_size`, or there is no room for it.
-        TooLarge => "too-large",
-        /// Its request has a field that selects fragments, and its Vary does not name that field.
-        Fragment => "fragment",
-        Endless => "endless",
-    }
-}
-
-impl NotStored {
-    fn as_str(&self) -> &'static str {
-        match self {
-            NotStored::Refused(refusal) => refusal.as_str(),
-            NotStored::Unkept(unkept) => unkept.as_str(),
-        }
-    }
-}
 
 impl CacheExchange {
     /// Stores a complete response, or passes it on. A 304 to our own conditions is not handled here.
@@ -83,9 +52,9 @@ impl CacheExchange {
         let head = self.fit(&mut fetching, parts.status, &parts.headers, &body);
         let head = match head {
             Ok(head) => head.with_phrase(parts.extensions.get()),
-            Err(unfit) => {
-                self.unfit(&mut fetching, &unfit, parts.status, body.size_hint().exact());
-                return self.passed(Response::from_parts(parts, body), why, Some(unfit.as_str()));
+            Err(not_stored) => {
+                self.not_stored(&mut fetching, not_stored, parts.status, body.size_hint().exact());
+                return self.passed(Response::from_parts(parts, body), why, Some(not_stored.as_str()));
             }
         };
         let size = head.size() + weight(fetching.read.key.len());
@@ -95,14 +64,14 @@ impl CacheExchange {
         let length = expected.filter(|_| whole.is_none()).and_then(|length| usize::try_from(length).ok());
         let reserved = length.map_or(0, InFlightBody::reservation);
         let Some(place) = self.reserve(size, reserved) else {
-            self.unfit(&mut fetching, &NotStored::Unkept(Unkept::TooLarge), parts.status, expected);
+            self.not_stored(&mut fetching, NotStored::Unkept(Unkept::TooLarge), parts.status, expected);
             return self.passed(Response::from_parts(parts, body), why, Some(Unkept::TooLarge.as_str()));
         };
         let key = std::mem::take(&mut fetching.read.key);
         let asked_by = fetching.read.variant_key.take();
         let forwarded_status = Some(parts.status.as_u16());
         let mut parts = parts;
-        stored_response::strip(&mut parts.headers);
+        stored_fields::strip(&mut parts.headers);
         if let Some(whole) = whole {
             let content = self.whole(&whole, place);
             let stored = StoredResponse { head: Arc::new(head), content: content.clone() };
@@ -166,19 +135,11 @@ impl CacheExchange {
         let memory_key = self.memory_key(key, head);
         let further = matches!(memory_key, Cow::Owned(_)).then_some(key);
         let further = further.into_iter().chain(asked_by.filter(|asked_by| *asked_by != &*memory_key));
-        let is_over = |traits: &&hit_for_miss::RequesterClass| {
-            **traits != hit_for_miss::RequesterClass::Waiting || has_length
-        };
         for key in further.chain([&*memory_key]) {
-            let askers = hit_for_miss::RequesterClass::ALL.iter().filter(is_over);
-            askers.for_each(|traits| self.cache.hit_for_miss.forget(key, *traits));
+            self.cache.hit_for_miss.forget_stored(key, has_length);
         }
         if !collapse::is_shareable(&head.freshness, head.age(now), head.fetched_in) {
-            self.cache.hit_for_miss.remember(
-                &memory_key,
-                hit_for_miss::RequesterClass::Waiting,
-                self.cache.second(now),
-            );
+            self.cache.hit_for_miss.remember(&memory_key, RequesterClass::Waiting, self.cache.second(now));
         }
         memory_key
     }
@@ -203,31 +164,31 @@ impl CacheExchange {
         &self,
         why: FwdReason,
         key: Vec<u8>,
-        traits: hit_for_miss::RequesterClass,
+        class: RequesterClass,
         response: Response<Body>,
     ) -> Response<Body> {
         self.record.cached().count(Event::Refused);
         let (status, fields) = (response.status(), response.headers());
-        let refused = if self.says_lifetime(status, fields) {
-            let settings = self.record.cache_settings();
+        let settings = self.record.cache_settings();
+        let refused = if self.may_have_lifetime(status, fields) {
             let says = ResponseDirectives::from_headers(fields, &settings.targeted);
             let route_settings = &self.record.route().cache.route_settings;
-            let of = RequestTraits { personal: traits.personal(), ..RequestTraits::default() };
+            let of = RequestTraits { personal: class.personal(), ..RequestTraits::default() };
             evaluate(of, (status, fields), &says, (route_settings, settings), clock::wall()).err()
         } else {
             Some(NotStorable::NoLifetime)
         };
-        let max = self.record.cache_settings().max_object_size as u64;
+        let length = response.body().size_hint().exact();
         let second = self.cache.second(self.record.started);
-        let not_stored = match (refused, response.body().size_hint().exact()) {
-            // The response could be stored; the next one is judged.
-            (None, length) if length.is_none_or(|length| length <= max) => {
-                self.cache.hit_for_miss.remember_mixed(&key, traits, second, length.is_some());
+        let not_stored = match reconsider(refused, length, settings.max_object_size) {
+            // The next response is judged.
+            Ok(()) => {
+                self.cache.hit_for_miss.remember_mixed(&key, class, second, length.is_some());
                 Unkept::Unexpected.as_str()
             }
-            (refused, _) => {
-                self.cache.hit_for_miss.remember(&key, traits, second);
-                refused.map_or(Unkept::TooLarge.as_str(), NotStorable::as_str)
+            Err(why) => {
+                self.cache.hit_for_miss.remember(&key, class, second);
+                why.as_str()
             }
         };
         self.record.not_stored(not_stored);
@@ -235,16 +196,9 @@ impl CacheExchange {
         self.passed(response, why, Some(KNOWN))
     }
 
-    /// Returns whether anything gives such a response a lifetime; for most responses of most upstreams nothing does.
-    fn says_lifetime(&self, status: StatusCode, fields: &HeaderMap) -> bool {
-        let settings = self.record.cache_settings();
-        let derived = !settings.heuristic_max.is_zero();
-        let lifetime = |name: &http::HeaderName| {
-            matches!(*name, header::CACHE_CONTROL | header::EXPIRES)
-                || (derived && *name == header::LAST_MODIFIED)
-                || settings.targeted.contains(name)
-        };
-        self.record.route().cache.route_settings.ttl(status).is_some() || fields.keys().any(lifetime)
+    fn may_have_lifetime(&self, status: StatusCode, fields: &HeaderMap) -> bool {
+        let route_settings = &self.record.route().cache.route_settings;
+        freshness::may_have_lifetime(status, fields, route_settings, self.record.cache_settings())
     }
 
     /// Reserves memory of the cache, evicting other responses for it.
@@ -280,18 +234,14 @@ impl CacheExchange {
         fields: &HeaderMap,
         body: &Body,
     ) -> Result<StoredHead, NotStored> {
-        if body.is_tunnel() {
-            return Err(NotStored::Unkept(Unkept::Endless));
-        }
-        let settings = self.record.cache_settings();
-        if !self.says_lifetime(status, fields) {
-            return Err(NotStored::Refused(NotStorable::NoLifetime));
-        }
-        let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
-        if length.is_some_and(|length| length > settings.max_object_size) {
-            return Err(NotStored::Unkept(Unkept::TooLarge));
-        }
-        self.head(fetching, status, fields, length)
+        let length = body.size_hint().exact();
+        let arrived = Arrived {
+            is_tunnel: body.is_tunnel(),
+            may_have_lifetime: self.may_have_lifetime(status, fields),
+            length,
+        };
+        screen(arrived, self.record.cache_settings().max_object_size)?;
+        self.head(fetching, status, fields, length.and_then(|length| usize::try_from(length).ok()))
     }
 
     pub(super) fn head(
@@ -351,30 +301,14 @@ impl CacheExchange {
         }
         // Computed before Age is removed from the fields.
         let initial_age = freshness::initial_age(fields, times);
-        let mut excluded = excluded;
-        excluded.extend(OWN.iter().cloned());
-        // X-Cache of a cache closer to the upstream is about this request, not about later ones.
-        excluded.push(X_CACHE);
-        let own: Vec<_> = settings.targeted.iter().filter(|name| OWN.contains(name)).collect();
-        let judged_by = fields.iter().filter(|(name, _)| own.contains(name));
-        let own_fields: HeaderMap = judged_by.map(|(name, value)| (name.clone(), value.clone())).collect();
-        let mut fields = compact(fields, &excluded);
-        if !fields.contains_key(header::DATE)
-            && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(times.wall))
-        {
-            // RFC 9110 6.6.1: a recipient of a response without Date records the time.
-            fields.insert(header::DATE, date);
-        }
-        match length {
-            Some(length) if !crate::represent::compression_decision::has_no_content(status) => {
-                fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            }
-            _ => drop(fields.remove(header::CONTENT_LENGTH)),
-        }
+        let has_no_content = crate::represent::compression_decision::has_no_content(status);
+        let length = length.filter(|_| !has_no_content);
+        let StoredFields { fields, own } =
+            stored_fields::select(fields, excluded, &settings.targeted, length, times.wall);
         Ok(StoredHead::new(StoredHeadParts {
             status,
             initial_age,
-            own: compact(&own_fields, &[]),
+            own,
             fields,
             variant,
             freshness,
@@ -390,69 +324,56 @@ impl CacheExchange {
 
     /// Returns whether a stored response is fresh, so that only the client demanded its revalidation.
     pub(super) fn is_fresh(&self, candidate: &Candidate) -> bool {
-        let head = &candidate.stored.head;
-        let age = head.age_if_valid(&self.cache.invalidation, clock::now());
-        age.is_some_and(|age| reuse(&head.freshness, age, &RequestDirectives::default()) == Reuse::Fresh)
+        let directives = RequestDirectives::default();
+        selection::is_fresh(&candidate.stored, &directives, &self.cache.invalidation, clock::now())
     }
 
     /// Ends a fetch whose response is not stored: remembers that for later requests, and tells those that wait.
-    pub(super) fn unfit(
+    pub(super) fn not_stored(
         &self,
         fetching: &mut Fetching,
-        unfit: &NotStored,
+        why: NotStored,
         status: StatusCode,
         length: Option<u64>,
     ) {
-        let event = match unfit {
+        let event = match why {
             NotStored::Unkept(Unkept::TooLarge) => Event::TooLarge,
-            _ => Event::Refused,
+            NotStored::Unkept(_) | NotStored::Refused(_) => Event::Refused,
         };
         self.record.cached().count(event);
-        self.record.not_stored(unfit.as_str());
-        let key = fetching.read.memory_key();
-        let traits = fetching.read.traits;
-        // A response about this request alone says nothing about the next one.
-        let whose = fetching.read.passes(self.record.route().cache.route_settings.scope);
-        let of_request_alone = traits.conditional || is_of_request_alone(status);
-        // The client demanded a revalidation of a response that others still get. A refusal of this client says nothing
-        // about them (RFC 9111 4.4, 5.2.1.4); only a response that can replace the stored one does.
-        let is_kept = fetching.candidate.as_ref().is_some_and(|candidate| self.is_fresh(candidate));
-        let second = self.cache.second(fetching.requested);
-        match unfit {
-            // The next response may be stored, unless it could be too long again.
-            NotStored::Unkept(Unkept::Unexpected) if length.is_some() => {
-                self.cache.hit_for_miss.forget(key, whose)
-            }
-            NotStored::Unkept(Unkept::Unexpected | Unkept::Overtaken | Unkept::Fragment) => {}
-            NotStored::Refused(NotStorable::RequestNoStore) => {}
-            _ if of_request_alone || is_kept => {}
-            _ => self.cache.hit_for_miss.remember(key, whose, second),
+        self.record.not_stored(why.as_str());
+        let class = fetching.read.requester_class(self.record.route().cache.route_settings.scope);
+        let Consequences { memory, drops_stored, nobody_waits, for_waiting } = UnstoredFetch {
+            why,
+            status,
+            has_length: length.is_some(),
+            conditional: fetching.read.traits.conditional,
+            is_anybodys: class == RequesterClass::Any,
+            has_fresh: fetching.candidate.as_ref().is_some_and(|candidate| self.is_fresh(candidate)),
+            follows_refused: fetching.read.follows_refused,
         }
-        // A response that the upstream replaced is not used any more (RFC 9111 4.3.3), even if the replacement cannot
-        // be stored.
-        let replaced =
-            !matches!(unfit, NotStored::Refused(NotStorable::RequestNoStore | NotStorable::Credentials))
-                && !matches!(unfit, NotStored::Unkept(Unkept::Fragment))
-                && !of_request_alone
-                && !is_kept
-                && whose == hit_for_miss::RequesterClass::Any;
-        if let (true, Some(candidate)) = (replaced, &fetching.candidate) {
+        .consequences();
+        let key = fetching.read.memory_key();
+        let second = self.cache.second(fetching.requested);
+        match memory {
+            Memory::Unchanged => {}
+            Memory::Remember => self.cache.hit_for_miss.remember(key, class, second),
+            Memory::Forget => self.cache.hit_for_miss.forget(key, class),
+        }
+        if let (true, Some(candidate)) = (drops_stored, &fetching.candidate) {
             self.cache.store.forget(&fetching.read.key, &candidate.stored);
         }
-        // A refusal of one client says nothing about the requests that wait, until one of them is refused too.
-        let is_refused = of_request_alone && status.is_client_error() && !fetching.read.follows_refused;
-        let says_nothing =
-            is_refused || matches!(unfit, NotStored::Unkept(Unkept::Overtaken | Unkept::Fragment));
-        if fetching.leader.is_some() && !is_kept && !says_nothing {
-            self.cache.hit_for_miss.remember(key, hit_for_miss::RequesterClass::Waiting, second);
+        let leader = fetching.leader.take();
+        if leader.is_some() && nobody_waits {
+            self.cache.hit_for_miss.remember(key, RequesterClass::Waiting, second);
         }
         classify::recycle(std::mem::take(&mut fetching.read.key));
-        if let Some(leader) = fetching.leader.take() {
-            if matches!(unfit, NotStored::Unkept(Unkept::Overtaken)) {
-                leader.tell(FetchOutcome::Overtaken);
-                return;
-            }
-            leader.tell(if is_refused { FetchOutcome::Refused } else { FetchOutcome::NotShared });
+        if let Some(leader) = leader {
+            leader.tell(match for_waiting {
+                ForWaiting::Overtaken => FetchOutcome::Overtaken,
+                ForWaiting::Refused => FetchOutcome::Refused,
+                ForWaiting::NotShared => FetchOutcome::NotShared,
+            });
         }
     }
 }

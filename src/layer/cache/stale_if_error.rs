@@ -5,13 +5,13 @@ use std::rc::Rc;
 use http::Response;
 
 use super::classify::Lookup;
-use super::miss::Candidate;
 use super::stored_response;
 use crate::cache::Cache;
 use crate::cache::counters::Event;
 use crate::cache::rules::eligibility::FwdReason;
-use crate::cache::rules::reuse;
-use crate::cache::rules::reuse::{Age, Failed};
+use crate::cache::rules::reuse::Failed;
+use crate::cache::selection;
+use crate::cache::selection::Candidate;
 use crate::fields::cache_status::{Member, Used};
 use crate::layer::record::{ByCache, RequestRecord};
 use crate::message::body::Body;
@@ -25,14 +25,10 @@ pub(super) fn in_place_of_error(
     candidate: Option<&Candidate>,
     status: Option<http::StatusCode>,
 ) -> Option<Response<Body>> {
-    let candidate = candidate.filter(|candidate| !candidate.gone)?;
-    let head = &candidate.stored.head;
+    let candidate = candidate?;
     let failed = status.map_or(Failed::Unreachable, Failed::Status);
-    // Looked up again: it may have been invalidated meanwhile.
-    let age: Age = head.age_if_valid(&cache.invalidation, clock::now())?;
-    if !reuse::may_replace_error(&head.freshness, age, &read.directives, failed) {
-        return None;
-    }
+    let age =
+        selection::in_place_of_error(candidate, &read.directives, failed, &cache.invalidation, clock::now())?;
     record.cached().count(Event::IfError);
     record.set_cache_outcome(ByCache::StaleIfError);
     let member = Member {

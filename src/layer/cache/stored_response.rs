@@ -7,11 +7,10 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
 
 use crate::cache::in_flight_body::InFlightReader;
-use crate::cache::invalidation::tags::{CACHE_TAG, SURROGATE_KEY};
 use crate::cache::rules::reuse::Age;
 use crate::cache::store::stored::{Content, StoredHead, StoredResponse};
 use crate::fields::cache_status::{CACHE_STATUS, Member, X_CACHE};
@@ -19,18 +18,6 @@ use crate::layer::record::RequestRecord;
 use crate::message::body::{Body, BodyError, Kept};
 use crate::rendering::rendered_head::{HeadLines, HeadVariant};
 use crate::represent::compression_decision::has_no_content;
-
-/// Fields by which upstreams address Pillion alone; clients do not receive them.
-pub(super) static OWN: [HeaderName; 3] =
-    [HeaderName::from_static("pillion-cache-control"), SURROGATE_KEY, CACHE_TAG];
-
-/// Removes the fields that are for Pillion alone.
-pub(super) fn strip(headers: &mut HeaderMap) {
-    // Comparing names is far faster than looking them up, and these fields are rare.
-    if headers.keys().any(|name| OWN.contains(name)) {
-        OWN.iter().for_each(|name| drop(headers.remove(name)));
-    }
-}
 
 /// Writes Cache-Status and X-Cache; details and the key only if the configuration asks for them.
 pub(super) fn say(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: Member<'_>) {

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{Method, Response, Uri, header};
+use http::{Method, Response, Uri};
 use tower::Service;
 
-use super::classify::{Lookup, selecting};
-use super::conditions::CONDITIONS;
+use super::classify::{Lookup, selecting, unserved};
 use super::exchange::{CacheExchange, Fetching, Purpose};
 use super::future::CacheFuture;
-use super::miss::{Candidate, Miss};
+use super::miss::Miss;
 use super::service::{CacheLayer, Start};
 use super::unattended::{outlive, unattended};
 use super::{classify, invalidation_keys};
@@ -22,9 +21,10 @@ use crate::cache::collapse;
 use crate::cache::collapse::CollapsedFetch;
 use crate::cache::counters::Event;
 use crate::cache::key;
+use crate::cache::rules::conditions::is_conditional;
 use crate::cache::rules::eligibility::FwdReason;
-use crate::cache::rules::reuse::{Reuse, reuse};
-use crate::cache::rules::storability::{Audience, RequestTraits};
+use crate::cache::rules::storability::RequestTraits;
+use crate::cache::selection::{Candidate, is_fresh};
 use crate::layer::record::ByCache;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
@@ -69,17 +69,9 @@ where
             miss.read.uncounted = false;
             return self.start(routed, miss, now);
         }
-        let directives = &miss.read.directives;
-        let wants_app = directives.no_cache || directives.max_age.is_some_and(|max| max.is_zero());
-        let scope = routed.route.cache.route_settings.scope;
-        let alone = wants_app
-            || miss.read.head
-            || miss.read.traits.no_store
-            || !miss.read.fragments.is_empty()
-            || routed.request.headers().contains_key(header::RANGE)
-            || !miss.read.may_use(Audience::Anonymous, scope);
         // The same request without the parameters may be in progress.
-        if !alone && let Some(fetch) = self.find_fetch(&routed, &miss.read, now) {
+        let follows = unserved(&routed, &miss.read, miss.candidate.as_ref()).follows_without_parameters();
+        if follows && let Some(fetch) = self.find_fetch(&routed, &miss.read, now) {
             return Start::Follow(Box::new((routed, miss, fetch)));
         }
         Start::Sent(self.send_as_it_came(routed, miss, now))
@@ -99,15 +91,13 @@ where
     ) -> CacheFuture<S::Future> {
         let Miss { mut read, why, candidate } = miss;
         routed.record.set_cache_outcome(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
-        let traits = read.passes(routed.route.cache.route_settings.scope);
-        let is_known = self.cache.hit_for_miss.knows(read.memory_key(), traits, self.cache.second(now));
-        if candidate.is_none() && (is_known || read.head || read.traits.no_store) {
+        let request = unserved(&routed, &read, candidate.as_ref());
+        if !request.shows_storability(|class| self.knows(&read, class, now)) {
             classify::recycle(read.key);
             routed.record.not_stored(UNCOUNTED);
             return self.send(routed, Purpose::Pass(why));
         }
-        let own = |name: &http::HeaderName| *name == header::RANGE || CONDITIONS.contains(name);
-        read.traits.conditional = routed.request.headers().keys().any(own);
+        read.traits.conditional = is_conditional(routed.request.headers());
         let fill = self.fill_without(&routed, &read, candidate.as_ref());
         let watched = invalidation_keys::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
@@ -170,10 +160,7 @@ where
         // Another fetch may have stored a response meanwhile.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
         let found = entry.as_ref().and_then(|entry| entry.select(selecting(&routed, &read)));
-        let age =
-            found.and_then(|found| Some((found, found.head.age_if_valid(&self.cache.invalidation, now)?)));
-        if age.is_some_and(|(found, age)| reuse(&found.head.freshness, age, &read.directives) == Reuse::Fresh)
-        {
+        if found.is_some_and(|found| is_fresh(found, &read.directives, &self.cache.invalidation, now)) {
             return;
         }
         let Some(place) = unattended(&self.cache, &routed.record) else { return };
