@@ -5,13 +5,14 @@
 //! A request arrives on a connection in [`server`] (over [`http1`] or hyper's HTTP/2), passes the layers of [`layer`],
 //! and leaves through [`upstream`]. On the way back, [`represent`] gives the response the form that its client asked
 //! for. [`config`] compiles the configuration file into a [`policy`], which decides about requests. [`app`] puts
-//! everything together, [`reload`] swaps the policy, and [`admin`] serves operators. [`cli`] has the commands.
+//! everything together, [`reload`] swaps the policy, and [`admin`] serves operators. [`cli`] has the commands; those
+//! for manifests read and write [`yaml`].
 //!
 //! Rooms import only downwards:
 //!
 //! `cli` `internals` > `app` > `reload` > `server` `admin` `config` > `layer` > `state` > `trace` > `upstream` >
 //! `log` > `policy` > `cache` `identity` `limit` `performance` `represent` > `metrics` > `http1` `http2` >
-//! `connection` > `message` > `fields` > `memory` `rendering` `runtime`
+//! `connection` > `message` > `fields` > `memory` `rendering` `runtime` `yaml`
 //!
 //! The crate has no public API: the product is the binary. [`internals`] exports parts for the benchmarks and the fuzz
 //! targets.
@@ -54,5 +55,6 @@ mod server;
 mod state;
 mod trace;
 mod upstream;
+mod yaml;
 
 pub use cli::main;

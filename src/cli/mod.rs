@@ -1,11 +1,13 @@
 //! The command line. Each command has a file of its own.
 
 mod check;
+mod compose;
 mod control;
 mod demo;
 mod explain;
 mod generate;
 mod health;
+mod inject;
 mod keys;
 mod output;
 mod run;
@@ -56,6 +58,10 @@ enum Command {
     Purge(control::Purge),
     /// Print the JSON Schema of the configuration file, for editors
     Schema(schema::Options),
+    /// Put the sidecar into the workloads of a Kubernetes manifest on standard input
+    Inject(inject::Options),
+    /// Print an override file that puts Pillion in front of a service of Docker Compose
+    Compose(compose::Options),
     /// Print completions for a shell
     Completions {
         /// Shell to complete for
@@ -79,6 +85,8 @@ pub fn main() -> ExitCode {
         Command::Quit(admin) => control::run("/quit", admin),
         Command::Health(options) => health::run(options),
         Command::Schema(options) => schema::run(options),
+        Command::Inject(options) => inject::run(options),
+        Command::Compose(options) => compose::run(options),
         Command::Completions { shell } => generate::completions(Cli::command(), shell),
         Command::Man => generate::man(Cli::command()),
     };

@@ -24,6 +24,9 @@ pub(super) struct Where {
     /// The admin address, in place of server.admin; "" turns it off
     #[arg(short, long, value_name = "ADDR")]
     admin: Option<String>,
+    /// The address for probes and metrics, read only, in place of server.probes
+    #[arg(short, long, value_name = "ADDR")]
+    probes: Option<String>,
 }
 
 impl Where {
@@ -37,7 +40,8 @@ impl Where {
                     .ok_or("no configuration: give --config FILE, or --upstream URL to run without a file")?,
             ),
         };
-        Ok(Source { file, embedded: None, upstream: self.upstream, listen: self.listen, admin: self.admin })
+        let Where { upstream, listen, admin, probes, .. } = self;
+        Ok(Source { file, embedded: None, upstream, listen, admin, probes })
     }
 }
 

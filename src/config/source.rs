@@ -17,6 +17,8 @@ pub(crate) struct Source {
     pub listen: Option<String>,
     /// `--admin`, in place of `server.admin`.
     pub admin: Option<String>,
+    /// `--probes`, in place of `server.probes`.
+    pub probes: Option<String>,
 }
 
 /// Facts about the machine and the process, asked once.

@@ -30,7 +30,7 @@ const ROWS: &[&[&str]] = &[
     &["connection"],
     &["message"],
     &["fields"],
-    &["memory", "rendering", "runtime"],
+    &["memory", "rendering", "runtime", "yaml"],
 ];
 
 fn row(room: &str) -> usize {

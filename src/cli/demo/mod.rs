@@ -49,6 +49,7 @@ pub(super) fn run(options: Options) -> u8 {
         upstream: Some(format!("http://{}", app.address)),
         listen: Some(options.listen.to_string()),
         admin: Some(options.admin.to_string()),
+        probes: None,
     };
     match app::run(source, |started| greet(started, app.address)) {
         Ok(()) => OK,

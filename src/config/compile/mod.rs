@@ -121,6 +121,9 @@ fn override_by(file: &mut File, source: &Source, problems: &mut Diagnostics) {
     if let Some(admin) = &source.admin {
         file.server.admin = Spanned { value: admin.clone(), span: None };
     }
+    if let Some(probes) = &source.probes {
+        file.server.probes = Spanned { value: probes.clone(), span: None };
+    }
     if let Some(url) = &source.upstream {
         let url = Spanned { value: url.clone(), span: None };
         match &mut file.upstream {
