@@ -7,9 +7,11 @@ mod harness;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use harness::script::upstream;
-use harness::wire::ask;
-use harness::{Answer, Pillion, Request, Script, absent_app, eventually, exchange, free_address, now, ok};
+use crate::harness::script::upstream;
+use crate::harness::wire::ask;
+use crate::harness::{
+    Answer, Pillion, Request, Script, absent_app, eventually, exchange, free_address, now, ok,
+};
 
 const PROBES: &str =
     "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nprobes = \"127.0.0.1:0\"\n";

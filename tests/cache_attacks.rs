@@ -8,8 +8,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use harness::origin::*;
-use harness::*;
+use crate::harness::origin::*;
+use crate::harness::*;
 
 fn status(answer: &Answer) -> String {
     answer.field("cache-status").unwrap_or_default()

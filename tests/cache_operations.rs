@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use harness::origin::*;
-use harness::*;
+use crate::harness::origin::*;
+use crate::harness::*;
 
 const SHARED: &str = "[[routes]]\nmatch = \"GET /api/{id}/**\"\ncache = { ttl = \"1m\", scope = \"shared\", tags = [\"all\", \"one:{id}\"] }\n";
 

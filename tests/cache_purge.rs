@@ -7,8 +7,8 @@ mod harness;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use harness::origin::*;
-use harness::*;
+use crate::harness::origin::*;
+use crate::harness::*;
 
 fn is_hit(pillion: &Pillion, path: &str) -> bool {
     status_of(&get(pillion, path)).contains("; hit")

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use harness::holding::Raise;
-use harness::origin::*;
-use harness::*;
+use crate::harness::holding::Raise;
+use crate::harness::origin::*;
+use crate::harness::*;
 
 /// Tagged reads, and a rule for writes with the same tag.
 const RULES: &str = r#"

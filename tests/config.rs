@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
-use harness::{Folder, binary, printed};
+use crate::harness::{Folder, binary, printed};
 
 /// The output of `pillion check` for a file.
 struct Checked {

@@ -10,9 +10,9 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use harness::browser::Browser;
-use harness::origin::*;
-use harness::*;
+use crate::harness::browser::Browser;
+use crate::harness::origin::*;
+use crate::harness::*;
 use serde_json::Value;
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");

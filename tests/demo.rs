@@ -7,7 +7,7 @@ mod harness;
 use std::process::Command;
 use std::sync::Arc;
 
-use harness::{Folder, Pillion, eventually, printed};
+use crate::harness::{Folder, Pillion, eventually, printed};
 
 const CLINIC: &str = include_str!("../examples/clinic.toml");
 

@@ -7,8 +7,8 @@ mod harness;
 use std::process::Command;
 use std::sync::Arc;
 
-use harness::origin::*;
-use harness::*;
+use crate::harness::origin::*;
+use crate::harness::*;
 
 fn explain(args: &[&str]) -> String {
     let output = Command::new(binary()).arg("explain").args(args).output().unwrap();

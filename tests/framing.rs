@@ -8,7 +8,7 @@ mod harness;
 use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
 
-use harness::{Pillion, Script, connect, ok, raw};
+use crate::harness::{Pillion, Script, connect, ok, raw};
 
 /// Heads that are refused, each with its status. HOST stands for a valid `Host` line.
 const REFUSED: &[(&str, &str, u16)] = &[

@@ -6,7 +6,7 @@ mod harness;
 
 use std::sync::{Arc, Mutex};
 
-use harness::*;
+use crate::harness::*;
 
 #[test]
 fn every_check_tells_since_when_and_how_long_it_took() {

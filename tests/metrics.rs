@@ -7,9 +7,9 @@ mod harness;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use harness::script::upstream;
-use harness::wire::ask;
-use harness::{Pillion, Script, eventually, exchange, ok};
+use crate::harness::script::upstream;
+use crate::harness::wire::ask;
+use crate::harness::{Pillion, Script, eventually, exchange, ok};
 
 /// Parses samples by name and labels. Panics if the text is no valid exposition.
 #[track_caller]

@@ -6,8 +6,8 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::origin::*;
-use harness::*;
+use crate::harness::origin::*;
+use crate::harness::*;
 
 const ROUTES: &str = "[log]\nslow = \"150ms\"\nformat = \"json\"\n[[routes]]\nmatch = \"GET /fast/{id}\"\ncache = { ttl = \"1m\" }\n\
                       [[routes]]\nmatch = \"GET /slow\"\n[[routes]]\nmatch = \"GET /broken\"\n";

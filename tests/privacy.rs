@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use harness::holding::Raise;
-use harness::origin::*;
-use harness::*;
+use crate::harness::holding::Raise;
+use crate::harness::origin::*;
+use crate::harness::*;
 
 /// An app with a login: alice and bob get pages of their own, everyone else 403. It can hold requests.
 struct Clinic {

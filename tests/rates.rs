@@ -8,8 +8,8 @@ mod harness;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use harness::origin::Origin;
-use harness::*;
+use crate::harness::origin::Origin;
+use crate::harness::*;
 
 /// Duration in seconds: three more than a minute, so that no tier's last request is due at the very end.
 const SECONDS: u64 = 63;

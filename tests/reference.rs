@@ -7,7 +7,7 @@ mod harness;
 use std::path::Path;
 use std::process::Command;
 
-use harness::{Folder, printed};
+use crate::harness::{Folder, printed};
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/pillion.toml");
 

@@ -11,7 +11,7 @@ mod harness;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::{Folder, binary, printed};
+use crate::harness::{Folder, binary, printed};
 use pillion::internals::DeclaredKey;
 use pillion::internals::contract::declared_keys;
 use serde_json::Value;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use harness::*;
+use crate::harness::*;
 
 /// Number of clients, each of which sends one request after the other.
 const CLIENTS: usize = 4;

@@ -4,8 +4,8 @@
 
 mod harness;
 
-use harness::origin::*;
-use harness::*;
+use crate::harness::origin::*;
+use crate::harness::*;
 
 const USERS: &str = r#"
 [[routes]]

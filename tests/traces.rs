@@ -6,7 +6,7 @@ mod harness;
 
 use std::sync::{Arc, Mutex};
 
-use harness::*;
+use crate::harness::*;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;

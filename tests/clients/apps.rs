@@ -4,8 +4,8 @@ use std::io::Write;
 
 use tokio::net::TcpListener;
 
+use super::tools::{Authority, curl, h2_client, h2c_listener, local};
 use crate::harness::{Folder, Nginx, PATIENCE, Pillion, Script, connect, ok, run};
-use crate::tools::{Authority, curl, h2_client, h2c_listener, local};
 
 #[test]
 fn apps_over_https_are_verified() {

@@ -1,7 +1,7 @@
 //! Tests of the fields in which clients, proxies and apps describe themselves and each other.
 
+use super::tools::{curl, curl_json, local};
 use crate::harness::{self, Pillion, Script, exchange};
-use crate::tools::{curl, curl_json, local};
 
 #[test]
 fn connection_fields_end_at_pillion_both_ways() {

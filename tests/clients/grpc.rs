@@ -14,8 +14,8 @@ use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::tools::{Authority, TLS, h2_client, local, tls_connector};
 use crate::harness::{PATIENCE, Pillion, absent_app};
-use crate::tools::{Authority, TLS, h2_client, local, tls_connector};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Note {

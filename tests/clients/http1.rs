@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
 
+use super::tools::{Authority, TLS, curl, curl_fails, curl_json, local, until_trailers, with_tls};
 use crate::harness::{self, PATIENCE, Pillion, Script, connect, exchange, ok, read_answer};
-use crate::tools::{Authority, TLS, curl, curl_fails, curl_json, local, until_trailers, with_tls};
 
 #[test]
 fn curl_keeps_one_connection_for_several_requests() {

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::tools::{curl, curl_fails, curl_json, h2_client, h2_text, local, until_trailers};
 use crate::harness::{self, PATIENCE, Pillion, Script, connect, eventually, exchange, free_address, ok, run};
-use crate::tools::{curl, curl_fails, curl_json, h2_client, h2_text, local, until_trailers};
 
 #[test]
 fn http_2_with_prior_knowledge_is_spoken_beside_http_1() {

@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
+use super::tools::{Authority, TLS, curl_fails, curl_json, local};
 use crate::harness::{self, Pillion, Script, connect, exchange, read_answer};
-use crate::tools::{Authority, TLS, curl_fails, curl_json, local};
 
 fn proxied(trusted: &str, app: SocketAddr) -> Pillion {
     Pillion::with(&local(&format!(

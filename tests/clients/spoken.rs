@@ -127,7 +127,7 @@ fn n4_18_head_tells_the_length_of_an_uncoded_get() {
         assert!(head.body.is_empty());
         // Over HTTP/2, content in response to HEAD would break the stream.
         let over_http2 =
-            crate::tools::curl(&["-I", "-H", "Host: a", "--http2-prior-knowledge", &pillion.url(path)]);
+            super::tools::curl(&["-I", "-H", "Host: a", "--http2-prior-knowledge", &pillion.url(path)]);
         let told = format!("content-length: {}\r\n", length(&get));
         assert!(over_http2.contains(&told), "{path}: {over_http2}");
     }
@@ -328,7 +328,7 @@ fn n4_10_a_204_has_no_content_length() {
         Script::answering(|_| b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\nx-a: b\r\n\r\n".to_vec());
     let pillion = in_front(&app, "");
     for version in ["--http1.1", "--http2-prior-knowledge"] {
-        let said = crate::tools::curl(&["-i", version, &pillion.url("/")]).to_ascii_lowercase();
+        let said = super::tools::curl(&["-i", version, &pillion.url("/")]).to_ascii_lowercase();
         assert!(said.contains("x-a: b") && !said.contains("content-length"), "{version}: {said}");
     }
 }

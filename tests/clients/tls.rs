@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use super::tools::{Authority, TLS, curl, curl_fails, curl_json, local, with_tls};
 use crate::harness::{Pillion, Script, exchange, free_address};
-use crate::tools::{Authority, TLS, curl, curl_fails, curl_json, local, with_tls};
 
 #[test]
 fn tls_1_2_and_1_3_offer_both_http_versions_by_alpn() {

@@ -9,8 +9,8 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
+use super::tools::{Authority, TLS, curl, h2_bytes, h2_client, local, tls_connector};
 use crate::harness::{self, PATIENCE, Pillion, Script, connect, ok, read_answer};
-use crate::tools::{Authority, TLS, curl, h2_bytes, h2_client, local, tls_connector};
 
 /// Starts an app that echoes every message of every connection.
 async fn websocket_app() -> SocketAddr {

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use crate::Facts;
+use super::Facts;
 use crate::harness::{Folder, Pillion, Script, absent_app, binary};
 
 /// An entry in the output of `--help`, with its continuation lines.

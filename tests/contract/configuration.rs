@@ -3,7 +3,7 @@
 use pillion::internals::ReadKey;
 use pillion::internals::contract;
 
-use crate::Facts;
+use super::Facts;
 
 /// Tables that must be present to list their keys. NAME stands for names that users choose.
 const TABLES: &str = "\

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::Facts;
+use super::Facts;
+use super::requests::Scene;
 use crate::harness::*;
-use crate::requests::Scene;
 
 /// Labels whose values are the user's own or unlimited in number. The values of `rule` are listed with the words.
 const OPEN: [&str; 10] =

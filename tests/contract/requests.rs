@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::Facts;
+use super::Facts;
+use super::listeners::members;
 use crate::harness::origin::{Origin, ask, get};
 use crate::harness::*;
-use crate::listeners::members;
 
 /// An app, and a Pillion in front of it with every feature turned on.
 pub(crate) struct Scene {

@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::str::Chars;
 
-use crate::{Facts, root};
+use super::{Facts, root};
 
 /// A token of a source file, without comments.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::{commands, hold, root, sources, updates};
 use crate::harness::texts::{Entry, escaped, parse};
-use crate::{commands, hold, root, sources, updates};
 
 const PATH: &str = "tests/contract-texts.txt";
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use crate::guides;
+use super::guides;
+use super::markdown::Document;
 use crate::harness::*;
-use crate::markdown::Document;
 
 /// Commands of `sh no-run`, by how they begin, and why they are not run here.
 const NOT_RUN: [(&str, &str); 14] = [

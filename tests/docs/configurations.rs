@@ -9,9 +9,9 @@
 
 use std::process::Command;
 
+use super::words::WARNING;
+use super::{guides, root};
 use crate::harness::{Folder, binary, printed, run};
-use crate::words::WARNING;
-use crate::{guides, root};
 
 const UPSTREAM: &str = "[upstream]\nurl = \"http://127.0.0.1:3000\"\n\n";
 /// The file of API keys where a document shows none: the key `demo-key`.

@@ -1,7 +1,7 @@
 //! Links within the repository.
 
-use crate::markdown::Document;
-use crate::{root, walk};
+use super::markdown::Document;
+use super::{root, walk};
 
 #[test]
 fn every_relative_link_resolves() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::root;
+use super::root;
 
 /// A file of Markdown.
 pub(crate) struct Document {

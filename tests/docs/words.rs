@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{guides, root};
+use super::{guides, root};
 
 /// The kinds of words in `tests/contract.txt`, and the prefix of their anchors. Kinds that mean the same share one.
 const PREFIXES: [(&str, &str); 14] = [
@@ -26,7 +26,7 @@ const PREFIXES: [(&str, &str); 14] = [
 const PROBLEM: &str = "problem-";
 const CHECK: &str = "check-";
 const ALERT: &str = "alert-";
-/// Held by [`crate::configurations`].
+/// Held by [`super::configurations`].
 pub(crate) const WARNING: &str = "warning-";
 
 /// The anchors there have to be, each with its word.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 
+use super::tools::{Connection, app};
 use crate::harness::{PATIENCE, Pillion, connect, eventually, now};
-use crate::tools::{Connection, app};
 
 const MIB: f64 = (1 << 20) as f64;
 /// The value of `buffer_memory`. Unsolicited data may add half a MiB at most. One client's share is 7/8.

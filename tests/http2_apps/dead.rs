@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use http::Response;
 
+use super::tools::{ONE_WORKER, app, serve_all};
 use crate::harness::{Pillion, connect, exchange, now, read_answer};
-use crate::tools::{ONE_WORKER, app, serve_all};
 
 /// A path to the app that swallows everything, without a FIN, on connections made before `fall_silent`.
 struct Wire {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 
-use crate::clients::{Authority, h2_client};
+use super::clients::{Authority, h2_client};
+use super::tools::{app, echo, tls_app};
 use crate::harness::{Folder, PATIENCE, Pillion, Script, connect, eventually, read_answer};
-use crate::tools::{app, echo, tls_app};
 
 /// Errors of a client, and the status it gets; `None` if the client is gone.
 const FAULTS: [(&str, &str, Option<u16>); 7] = [

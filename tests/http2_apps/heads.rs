@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::Response;
 use tokio::sync::watch;
 
+use super::tools::{Connection, ONE_WORKER, app, serve_all};
 use crate::harness::{Pillion, connect, eventually, read_answer};
-use crate::tools::{Connection, ONE_WORKER, app, serve_all};
 
 /// The way in which an app refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 
-use crate::clients::h2_client;
+use super::clients::h2_client;
+use super::tools::{ONE_WORKER, app};
 use crate::harness::{PATIENCE, Pillion, Script, connect, eventually, ok, read_answer};
-use crate::tools::{ONE_WORKER, app};
 
 /// More bytes than any window allows.
 const MUCH: usize = 32 * 1024 * 1024;

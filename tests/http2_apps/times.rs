@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::tools::{app, echo, over_h2c, post, serve_all};
 use crate::harness::{connect, read_answer};
-use crate::tools::{app, echo, over_h2c, post, serve_all};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_response_timeout_runs_from_the_last_byte_of_the_request() {
@@ -145,7 +145,7 @@ async fn n1_7_an_authenticated_connection_over_http2_is_shared_with_nobody() {
     .await;
     let pillion = crate::harness::Pillion::with(&format!(
         "{}[cache]\nenabled = false\n[upstream]\nurl = \"h2c://{app}\"\n",
-        crate::tools::ONE_WORKER
+        super::tools::ONE_WORKER
     ));
     tokio::task::block_in_place(|| {
         let get = |tcp: &mut std::net::TcpStream, field: &str| {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
+use super::tools::{serve_all, tls_app};
 use crate::harness::{Folder, Pillion, Script, binary, printed, run};
-use crate::tools::{serve_all, tls_app};
 
 /// Writes a self-signed certificate as `openssl req -x509` makes it, which is one of a CA.
 fn self_signed(folder: &Folder, file: &str, host: &str, years: (i32, i32)) {

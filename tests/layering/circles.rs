@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::source::{self, all};
+use super::source::{self, all};
 
 type Module = Vec<String>;
 

@@ -1,6 +1,6 @@
 //! One vocabulary: identifiers and comments use the field's words, and behaviors stand where they are looked for first.
 
-use crate::source::{self, Source, all};
+use super::source::{self, Source, all};
 
 /// Identifiers of an earlier vocabulary, and the word that replaced each.
 fn banned(word: &str, is_function: bool, room: &str) -> Option<&'static str> {

@@ -7,11 +7,11 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::tools::{ask, closes_silently, server, upstream};
 use crate::harness::holding::{Raise, holding};
 use crate::harness::{
     self, Folder, PATIENCE, Pillion, Request, Script, connect, eventually, free_address, now, read_answer,
 };
-use crate::tools::{ask, closes_silently, server, upstream};
 
 #[test]
 fn sigterm_lets_requests_in_flight_finish_and_exits_0() {

@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::tools::{ask, upstream};
 use crate::harness::{
     self, Answer, Folder, Pillion, Script, absent_app, binary, connect, eventually, exchange, free_address,
 };
-use crate::tools::{ask, upstream};
 
 #[test]
 fn every_request_answered_before_the_end_is_in_the_access_log() {

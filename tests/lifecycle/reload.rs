@@ -5,12 +5,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::tools::{DENY, applied, ask, pillion, refused, rename_over, server, stderr, upstream};
 use crate::harness::holding::{Raise, holding};
 use crate::harness::{
     self, Folder, PATIENCE, Pillion, Script, complete, connect, eventually, free_address, ok, printed,
     read_answer,
 };
-use crate::tools::{DENY, applied, ask, pillion, refused, rename_over, server, stderr, upstream};
 
 #[test]
 fn sighup_applies_the_file_as_it_is_now() {

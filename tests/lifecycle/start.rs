@@ -2,8 +2,8 @@
 
 use std::net::TcpListener;
 
+use super::tools::{pillion, stderr};
 use crate::harness::Folder;
-use crate::tools::{pillion, stderr};
 
 #[test]
 fn what_prevents_a_start_is_said_in_one_clear_line() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use pillion::internals::SourceFile;
 
+use super::tools::{DENY, applied, refused, rename_over, server, upstream};
 use crate::harness::{Folder, Pillion, Script, complete, eventually, now};
-use crate::tools::{DENY, applied, refused, rename_over, server, upstream};
 
 #[test]
 fn a_file_renamed_over_the_old_one_is_loaded_without_being_asked() {

@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use super::tools::{TIERS, limited, statuses};
 use crate::harness::origin::*;
 use crate::harness::*;
-use crate::tools::{TIERS, limited, statuses};
 
 #[test]
 fn keys_that_are_made_up_give_no_fresh_allowance() {

@@ -2,9 +2,9 @@
 
 use std::io::Write as _;
 
+use super::tools::{TIERS, keys, limited, limited_with, statuses};
 use crate::harness::origin::*;
 use crate::harness::*;
-use crate::tools::{TIERS, keys, limited, limited_with, statuses};
 
 #[test]
 fn routes_name_limits_cost_more_and_are_exempt() {

@@ -1,8 +1,8 @@
 //! Tests of limits in responses, and in the operator's view.
 
+use super::tools::{TIERS, limited, statuses};
 use crate::harness::origin::*;
 use crate::harness::*;
-use crate::tools::{TIERS, limited, statuses};
 
 #[test]
 fn an_answer_says_where_its_caller_stands() {

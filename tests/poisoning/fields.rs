@@ -1,9 +1,9 @@
 //! Tests of fields that apps act on and the cache key lacks: names with underscores, misleading ones, those for
 //! fragments, those of trusted proxies, and those an app omits from its Vary.
 
+use super::{is_bypass, is_hit};
 use crate::harness::origin::{Origin, ask, get, pillion, status_of};
 use crate::harness::{eventually, run};
-use crate::{is_bypass, is_hit};
 
 const LOCAL: &str = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n";
 

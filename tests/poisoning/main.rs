@@ -11,8 +11,8 @@ mod paths;
 mod patterns;
 mod queries;
 
-use harness::Answer;
-use harness::origin::status_of;
+use crate::harness::Answer;
+use crate::harness::origin::status_of;
 
 /// Returns whether a response was served from the cache.
 fn is_hit(answer: &Answer) -> bool {

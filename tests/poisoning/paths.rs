@@ -1,8 +1,8 @@
 //! Tests of paths that apps read in different ways.
 
+use super::{is_bypass, is_hit};
 use crate::harness::origin::{Origin, ask, get, pillion};
 use crate::harness::{Pillion, run};
-use crate::{is_bypass, is_hit};
 
 /// Returns the status that curl gets over HTTP/2 with prior knowledge for a path as written.
 fn h2_status(pillion: &Pillion, path: &str) -> String {

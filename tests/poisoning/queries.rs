@@ -1,8 +1,8 @@
 //! Tests of query parameters that are not part of the cache key.
 
+use super::{is_bypass, is_hit};
 use crate::harness::origin::{Origin, ask, get, pillion, status_of};
 use crate::harness::{Script, eventually, exchange, ok, run};
-use crate::{is_bypass, is_hit};
 
 fn targets(origin: &Origin) -> Vec<String> {
     let seen = origin.seen.lock().unwrap();

@@ -1,8 +1,8 @@
 //! Test with `EventSource` in a real browser.
 
+use super::tools::{app, with_tls};
 use crate::harness::browser::Browser;
 use crate::harness::{Folder, PATIENCE, now};
-use crate::tools::{app, with_tls};
 
 /// Each event is sent after the page has received the previous one, three on each connection, so that the browser
 /// reconnects by itself and sends its position.

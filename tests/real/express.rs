@@ -1,7 +1,7 @@
 //! Tests with Express: a login and its static files, forms that redirect, and signed links. curl keeps the cookies.
 
+use super::tools::app;
 use crate::harness::{Folder, Pillion, Process, run};
-use crate::tools::app;
 
 struct Site {
     _app: Process,

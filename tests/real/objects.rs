@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::tools::{app, printed, script, with_tls};
 use crate::harness::{Folder, run};
-use crate::tools::{app, printed, script, with_tls};
 
 #[test]
 fn still_right_s3_by_boto3() {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::tools::{acceptance, app, printed, script};
 use crate::harness::{Folder, Pillion, now, run};
-use crate::tools::{acceptance, app, printed, script};
 
 /// Six silent minutes under the defaults on acceptance; otherwise a silence longer than an ordinary request allows.
 #[test]

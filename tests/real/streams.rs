@@ -1,6 +1,6 @@
 //! Tests of conversations between Connect's own client and server, over each of its protocols.
 
-use crate::tools::{acceptance, app, printed, script, with_tls};
+use super::tools::{acceptance, app, printed, script, with_tls};
 
 /// Returns the expected output of the client: the conversations that are possible over the app's HTTP version.
 fn expected(app: &str) -> String {

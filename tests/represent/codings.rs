@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use super::tools::{JSON, curl, field, get, head_of, items, saying};
 use crate::harness::{self, Pillion, Request, Script, connect, exchange};
-use crate::tools::{JSON, curl, field, get, head_of, items, saying};
 
 /// Tests every combination of coding, method and condition.
 #[test]

@@ -1,7 +1,7 @@
 //! Tests of entity tags, conditional requests, and the freshness lifetime sent to browsers.
 
+use super::tools::{JSON, get, head_of, items, saying};
 use crate::harness::{Pillion, Request, Script, exchange};
-use crate::tools::{JSON, get, head_of, items, saying};
 
 /// An app with strong tags and optimistic locking: one document with a version.
 fn versioned() -> Script {

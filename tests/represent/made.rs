@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use super::tools::{JSON, curl, field, get, head_of, items, saying};
 use crate::harness::{Pillion, Request, Script, connect, eventually, now, read_answer};
-use crate::tools::{JSON, curl, field, get, head_of, items, saying};
 
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 

@@ -1,7 +1,7 @@
 //! Tests of range requests and of If-Range.
 
+use super::tools::{JSON, curl, field, get, head_of, items, saying};
 use crate::harness::{Nginx, Pillion};
-use crate::tools::{JSON, curl, field, get, head_of, items, saying};
 
 #[test]
 fn parts_of_content_that_the_app_gave_whole() {

@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::process::Command;
 use std::time::Duration;
 
+use super::tools::{get, items, saying};
 use crate::harness::{Pillion, Request, Script, connect, eventually};
-use crate::tools::{get, items, saying};
 
 const LIVE: [&str; 6] = [
     "text/event-stream",

@@ -4,8 +4,8 @@ use std::io::{BufReader, Read, Write};
 use std::process::Command;
 use std::time::Duration;
 
+use super::tools::{JSON, get, items};
 use crate::harness::{Pillion, Request, Script, connect, now};
-use crate::tools::{JSON, get, items};
 
 /// Starts an app that sends a chunk when it is told to.
 fn paced(fields: &'static str) -> (Script, std::sync::mpsc::Sender<String>) {

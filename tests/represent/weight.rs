@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 
+use super::tools::get;
 use crate::harness::{Pillion, Script, connect, eventually};
-use crate::tools::get;
 
 /// Regression: ranges of a stored response were copied for each client, so 50 slow clients of 4 MiB took 206 MiB.
 #[test]

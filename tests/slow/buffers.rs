@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::tools::pillion;
 use crate::harness::{Pillion, Script, connect, eventually, head, now};
-use crate::tools::pillion;
 
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;

@@ -6,12 +6,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::seats;
+use super::tools::{h2_client, pillion};
 use crate::harness::holding::holding;
 use crate::harness::{
     self, Folder, PATIENCE, Pillion, Script, complete, connect, eventually, now, read_answer,
 };
-use crate::seats;
-use crate::tools::{h2_client, pillion};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -167,7 +167,7 @@ async fn n3_6_so_do_idle_connections_of_http_2_and_those_without_a_handshake() {
     let request = http::Request::get("http://a.test/").body(()).unwrap();
     let (answer, _) = client.send_request(request, true).unwrap();
     let mut answer = answer.await.unwrap();
-    crate::tools::h2_body(answer.body_mut()).await;
+    super::tools::h2_body(answer.body_mut()).await;
     let _other = h2_client(pillion.http, 65_535).await;
     tokio::task::block_in_place(get);
     let silent: Vec<TcpStream> = (0..2).map(|_| connect(pillion.https.unwrap())).collect();

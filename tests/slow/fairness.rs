@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::net::TcpStream;
 
+use super::tools::{eventually_held, pillion};
 use crate::harness::holding::holding;
 use crate::harness::{PATIENCE, Pillion, connect, read_answer};
-use crate::tools::{eventually_held, pillion};
 
 fn ask(pillion: &Pillion, path: &str, client: &str) -> TcpStream {
     let mut tcp = connect(pillion.http);

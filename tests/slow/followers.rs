@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use super::tools::sent;
 use crate::harness::{PATIENCE, Pillion, Script, eventually, head, now, read_answer};
-use crate::tools::sent;
 
 const PIECE: usize = 64 * 1024;
 const MIB: usize = 1 << 20;

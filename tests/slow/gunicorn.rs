@@ -208,7 +208,7 @@ async fn n3_4_nor_do_those_of_http_2() {
             }
             let mut answer = answer.await.unwrap();
             assert_eq!(answer.status(), 200);
-            assert_eq!(crate::tools::h2_body(answer.body_mut()).await, UPLOAD.to_string().as_bytes());
+            assert_eq!(super::tools::h2_body(answer.body_mut()).await, UPLOAD.to_string().as_bytes());
         });
     }
     let mut downloads = from_second_address(address).await;

@@ -6,8 +6,8 @@ use std::net::TcpStream;
 
 use bytes::Bytes;
 
+use super::tools::{h2_body, h2_client, pillion};
 use crate::harness::{Pillion, Request, Script, connect, eventually, ok};
-use crate::tools::{h2_body, h2_client, pillion};
 
 const MIB: u64 = 1 << 20;
 

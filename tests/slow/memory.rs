@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::net::TcpStream;
 
+use super::tools::{H2Client, h2_body, h2_client, pillion};
 use crate::harness::{PATIENCE, Pillion, Script, eventually, head, now, read_answer};
-use crate::tools::{H2Client, h2_body, h2_client, pillion};
 
 const MIB: u64 = 1 << 20;
 /// Size of one response in bytes.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::tools::{eventually_held, h2_client, pillion, sent};
 use crate::harness::{Script, eventually, head, now, ok, read_answer};
-use crate::tools::{eventually_held, h2_client, pillion, sent};
 
 /// Sends `piece` repeatedly until a response arrives. Returns the response and the time.
 fn drip(
@@ -128,6 +128,6 @@ async fn n3_4_a_body_slower_than_min_body_rate_is_408_after_ten_seconds() {
     };
     assert!(open, "a response that has begun is not cut by the rate of its request");
     drop((early, client));
-    eventually("the places are free", || (crate::tools::held(&pillion) <= 1.0).then_some(()));
+    eventually("the places are free", || (super::tools::held(&pillion) <= 1.0).then_some(()));
     let _ = eventually_held;
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::tools::{ONE_PLACE, counting, eventually_held, h2_body, h2_client, held, pillion, sent};
 use crate::harness::{PATIENCE, Script, connect, eventually, head, now, ok, read_answer};
-use crate::tools::{ONE_PLACE, counting, eventually_held, h2_body, h2_client, held, pillion, sent};
 
 /// Beginnings of requests, and the rests that follow late. No request may reach the app before its rest.
 const DRIPPING: &[(&str, &str, &str, usize)] = &[
@@ -80,7 +80,7 @@ fn n3_4_a_body_of_unknown_length_is_waited_for_until_its_end_or_a_pause() {
         let _ = tcp.write_all(&ok("early"));
         let _ = tcp.read(&mut [0u8; 100]);
     });
-    let pillion = crate::tools::pillion(early.address, "", ONE_PLACE);
+    let pillion = super::tools::pillion(early.address, "", ONE_PLACE);
     let mut tcp = sent(pillion.http, head);
     tcp.write_all(b"1\r\nx\r\n").unwrap();
     let (head, first) = came.recv_timeout(PATIENCE).unwrap();

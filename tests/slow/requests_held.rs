@@ -4,8 +4,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use super::tools::pillion;
 use crate::harness::{Pillion, Script, connect, eventually, exchange, head, ok};
-use crate::tools::pillion;
 
 const MIB: u64 = 1 << 20;
 

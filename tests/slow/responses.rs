@@ -4,8 +4,8 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use super::tools::{ONE_PLACE, eventually_held, h2_body, h2_client, held, pillion, sent};
 use crate::harness::{self, PATIENCE, Pillion, Script, eventually, head, ok, read_answer};
-use crate::tools::{ONE_PLACE, eventually_held, h2_body, h2_client, held, pillion, sent};
 
 const SIZE: usize = 200 * 1024;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::connections::connect_from;
+use super::connections::connect_from;
 use crate::harness::holding::holding;
 use crate::harness::{Folder, PATIENCE, Pillion, Script, complete, eventually, head, ok, read_answer};
 

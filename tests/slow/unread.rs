@@ -8,8 +8,8 @@ use std::task::Poll;
 
 use tokio::sync::oneshot;
 
+use super::tools::{H2Client, h2_body, pillion};
 use crate::harness::{PATIENCE, Pillion, Script, eventually, exchange, head};
-use crate::tools::{H2Client, h2_body, pillion};
 
 const MIB: u64 = 1 << 20;
 

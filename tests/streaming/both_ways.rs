@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Duration;
 
+use super::tools::head;
 use crate::harness::{PATIENCE, Pillion, Script, accept, connect};
-use crate::tools::head;
 
 /// Starts an app that responds to each chunk at once with a chunk of its own.
 fn conversation() -> Script {

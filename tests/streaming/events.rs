@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::tools::head;
 use crate::harness::{self, PATIENCE, Pillion, Request, Script, connect, now, ok};
-use crate::tools::head;
 
 /// Starts an app that sends an event for each word it gets, and ends when the sender is dropped.
 fn events() -> (Script, Sender<String>) {

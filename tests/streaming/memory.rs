@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::tools::{Bulk, GIB, MIB, assert_flat, discard, generate, growth, head};
 use crate::harness::{self, Pillion, connect, read_answer};
-use crate::tools::{Bulk, GIB, MIB, assert_flat, discard, generate, growth, head};
 
 #[test]
 fn a_download_of_a_gibibyte_takes_little_memory() {

@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::tools::{Bulk, GIB, MIB, assert_flat, discard, generate, growth, head, standing};
 use crate::harness::{PATIENCE, Pillion, Script, connect, ok, read_answer};
-use crate::tools::{Bulk, GIB, MIB, assert_flat, discard, generate, growth, head, standing};
 
 #[test]
 fn a_client_that_takes_nothing_for_send_timeout_is_let_go() {

@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::tools::{ONE_WORKER, sample, send};
 use crate::harness::{self, PATIENCE, Pillion, Request, Script, absent_app, connect, now, ok, read_answer};
-use crate::tools::{ONE_WORKER, sample, send};
 
 #[test]
 fn many_clients_one_after_the_other_share_one_connection_to_the_app() {

@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::tools::{ONE_WORKER, healthy, named, request, sample, send};
 use crate::harness::holding::{Raise, holding};
 use crate::harness::{
     Nginx, Pillion, Request, Script, absent_app, connect, eventually, now, ok, read_answer,
 };
-use crate::tools::{ONE_WORKER, healthy, named, request, sample, send};
 
 #[test]
 fn killing_one_of_three_replicas_under_load_costs_no_client_an_error() {

@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::tools::{ONE_WORKER, named, request, sample};
 use crate::harness::holding::holding;
 use crate::harness::{PATIENCE, Pillion, connect, eventually, now, read_answer};
-use crate::tools::{ONE_WORKER, named, request, sample};
 
 #[test]
 fn requests_beyond_the_cap_wait_in_order_and_the_line_is_bounded() {

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::tools::ONE_WORKER;
 use crate::harness::{Answer, Pillion, Request, Script, connect, eventually, printed, read_answer};
-use crate::tools::ONE_WORKER;
 
 /// Starts an app that challenges the first message, accepts the second of the same user, and then gives the user's page
 /// to any request on the connection. `open` counts its connections.

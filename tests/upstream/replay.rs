@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::tools::ONE_WORKER;
 use crate::harness::{Pillion, Request, Script, connect, ok, read_answer};
-use crate::tools::ONE_WORKER;
 
 /// Starts an app whose first connection breaks at its second request, once that request is complete.
 fn breaking() -> Script {

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use super::tools::named;
 use crate::harness::{self, Pillion, Script, ok};
-use crate::tools::named;
 
 #[test]
 fn routes_name_their_app() {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::tools::sample;
 use crate::harness::holding::holding;
 use crate::harness::{Answer, PATIENCE, Pillion, Script, connect, eventually, ok, printed, read_answer};
-use crate::tools::sample;
 
 /// Claims by which a request may look like a stream.
 const WORDS: [&str; 5] = [

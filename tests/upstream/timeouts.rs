@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use super::tools::sample;
 use crate::harness::{Pillion, Request, Script, absent_app, connect, eventually, now, ok, read_answer};
-use crate::tools::sample;
 
 #[test]
 fn a_refused_connection_is_502_and_says_nothing_of_where_the_app_is() {
