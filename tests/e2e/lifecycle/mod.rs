@@ -1,0 +1,9 @@
+//! Tests of the process's life: reload while clients are served, shutdown, failed starts, and supervision, with real
+//! signals to the real binary.
+
+mod drain;
+mod lines;
+mod reload;
+mod start;
+mod tools;
+mod watch;

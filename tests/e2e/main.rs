@@ -1,0 +1,38 @@
+//! Black-box tests: the real binary with real sockets, real clients and real upstreams, one module for each subject.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod admin;
+mod cache;
+mod cache_attacks;
+mod cache_operations;
+mod cache_purge;
+mod cache_writes;
+mod clients;
+mod config;
+mod demo;
+mod deploy;
+mod examples;
+mod explain;
+mod framing;
+mod health;
+mod http2_apps;
+mod lifecycle;
+mod limits;
+mod metrics;
+mod operations;
+mod performance;
+mod poisoning;
+mod privacy;
+mod rates;
+mod real;
+mod represent;
+mod sequences;
+mod sessions;
+mod slow;
+mod streaming;
+mod traces;
+mod upstream;
