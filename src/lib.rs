@@ -23,7 +23,7 @@
 //! - Only [`config`] sees the raw file.
 //! - Only [`reload`] swaps the policy.
 //!
-//! `tests/layering/main.rs` checks all of this.
+//! `tests/house/layering` checks all of this.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The words that users rely on, taken from the lists that the code itself uses. `tests/contract.rs` freezes them. It
+//! The words that users rely on, taken from the lists that the code itself uses. `tests/house/contract` freezes them. It
 //! reads metrics, admin documents, flags and exit codes from the running binary; this file has only the words that no
 //! single run shows.
 

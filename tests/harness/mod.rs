@@ -2,7 +2,7 @@
 //! started is stopped by its process id when it goes out of scope, even if the test fails. Tests do not sleep and hope:
 //! [`eventually`] polls a condition until a deadline.
 
-#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_imports, reason = "each of the two test binaries uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub(crate) mod browser;

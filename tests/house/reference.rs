@@ -28,7 +28,7 @@ fn every_example_loads() {
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         // The check includes files that an example names, but no certificates are stored beside the examples (see
-        // `tests/examples.rs`).
+        // `tests/e2e/examples.rs`).
         if path.to_string_lossy().ends_with("-keys.toml") || path.ends_with("edge.toml") {
             continue;
         }

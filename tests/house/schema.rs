@@ -1,8 +1,8 @@
 //! The declared keys of the configuration, where they are shown: `config/pillion.schema.json`, `config/pillion.toml`,
 //! `docs/configuration.md`.
 //!
-//! `UPDATE=1 cargo nextest run --test schema` writes the schema and the tables of the document anew, and into the
-//! reference each sentence it lacks.
+//! `UPDATE=1 cargo nextest run --test house schema::` writes the schema and the tables of the document anew, and
+//! into the reference each sentence it lacks.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,7 +65,7 @@ fn committed_schema_is_what_the_command_writes() {
     if updates() {
         std::fs::write(root(path), &now).unwrap();
     }
-    let hint = "run `UPDATE=1 cargo nextest run --test schema`";
+    let hint = "run `UPDATE=1 cargo nextest run --test house schema::`";
     assert!(std::fs::read_to_string(root(path)).unwrap_or_default() == now, "{path} is old: {hint}");
     assert_eq!(written_by(&["--format", "json"]), now);
 }
@@ -291,7 +291,7 @@ fn document_has_the_tables_of_the_command() {
         if updates() {
             document.replace_range(begin..end, &table);
         } else {
-            let hint = "run `UPDATE=1 cargo nextest run --test schema`";
+            let hint = "run `UPDATE=1 cargo nextest run --test house schema::`";
             assert!(document[begin..end] == table, "{path}: the table of {heading} is old: {hint}");
         }
         count += 1;

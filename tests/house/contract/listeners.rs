@@ -53,8 +53,8 @@ fn metrics(text: &str, facts: &mut Facts) {
     }
 }
 
-/// Adds paths, parameters, statuses, media types and members from the API description. `tests/dashboards.rs` validates
-/// every response against the description.
+/// Adds paths, parameters, statuses, media types and members from the API description. `tests/house/dashboards.rs`
+/// validates every response against the description.
 fn paths(described: &Value, facts: &mut Facts) {
     for (path, methods) in described["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {

@@ -1,6 +1,6 @@
 //! The frozen contract with users. `tests/contract.txt` lists what users rely on, one fact a line, from the running
 //! binary and from the lists that the code itself uses. `tests/contract-texts.txt` lists the texts that users only
-//! read. `UPDATE=1 cargo nextest run --test contract` writes both files again. `tests/README.md` has more.
+//! read. `UPDATE=1 cargo nextest run --test house contract::` writes both files again. `tests/README.md` has more.
 
 mod commands;
 mod configuration;
@@ -35,7 +35,7 @@ impl Facts {
 
 const HEAD: &str = "\
 # What users of Pillion rely on: one fact a line, in the order of the alphabet. Generated from the binary and the code by
-# `UPDATE=1 cargo nextest run --test contract`; a line that changes or goes is a breaking change.
+# `UPDATE=1 cargo nextest run --test house contract::`; a line that changes or goes is a breaking change.
 ";
 
 /// Returns the path of a file in the repository.
@@ -80,7 +80,7 @@ pub(crate) fn hold(path: &str, now: &str) {
     let new: String = lacking(now, &frozen).iter().map(|line| format!("+ {line}\n")).collect();
     panic!(
         "{path} is not what the binary says:\n{gone}{new}\
-         If that is meant, write it anew: UPDATE=1 cargo nextest run --test contract"
+         If that is meant, write it anew: UPDATE=1 cargo nextest run --test house contract::"
     );
 }
 

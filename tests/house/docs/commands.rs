@@ -12,7 +12,7 @@ use crate::harness::*;
 
 /// Commands of `sh no-run`, by how they begin, and why they are not run here.
 const NOT_RUN: [(&str, &str); 14] = [
-    ("cargo run --release -- demo", "tests/demo.rs does"),
+    ("cargo run --release -- demo", "tests/e2e/demo.rs does"),
     ("cargo install --path .", "the same as the release build"),
     ("tests/run", "it runs this test"),
     ("pillion run --", "README.md has them in blocks that are run"),
@@ -23,7 +23,7 @@ const NOT_RUN: [(&str, &str); 14] = [
     ("APP_IMAGE=", "tests/run --image brings the compose file up"),
     ("kubectl ", "needs a cluster; tests/manifests checks what is applied"),
     ("install -", "writes into the system"),
-    ("systemctl ", "needs systemd; tests/deploy.rs checks the unit"),
+    ("systemctl ", "needs systemd; tests/e2e/deploy.rs checks the unit"),
     ("pillion quit", "ends what the others need"),
     ("pillion drain", "ends what the others need"),
 ];
