@@ -3,6 +3,7 @@
 mod check;
 mod compose;
 mod control;
+mod convert;
 mod demo;
 mod explain;
 mod generate;
@@ -62,6 +63,9 @@ enum Command {
     Inject(inject::Options),
     /// Print an override file that puts Pillion in front of a service of Docker Compose
     Compose(compose::Options),
+    /// Convert the configuration of another proxy to pillion.toml
+    #[command(subcommand)]
+    Convert(convert::Convert),
     /// Print completions for a shell
     Completions {
         /// Shell to complete for
@@ -87,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Schema(options) => schema::run(options),
         Command::Inject(options) => inject::run(options),
         Command::Compose(options) => compose::run(options),
+        Command::Convert(convert) => convert::run(convert),
         Command::Completions { shell } => generate::completions(Cli::command(), shell),
         Command::Man => generate::man(Cli::command()),
     };

@@ -13,6 +13,7 @@ mod cache_purge;
 mod cache_writes;
 mod clients;
 mod config;
+mod convert;
 mod demo;
 mod deploy;
 mod examples;

@@ -1,0 +1,20 @@
+//! From nginx's configuration to Pillion's.
+
+mod definitions;
+mod listen;
+mod location;
+mod matching;
+mod output;
+mod read;
+mod server;
+mod values;
+
+use std::path::Path;
+
+use read::ReadError;
+
+/// Converts the file, with the files that it includes.
+pub(super) fn convert(file: &Path) -> Result<String, ReadError> {
+    let directives = read::file(file)?;
+    Ok(server::Converter::default().convert(&directives))
+}
