@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{self, all};
+use super::source::{self, Source, all};
 
 type Module = Vec<String>;
 
 /// Cuts inline modules and functions that exist for tests alone.
-fn without_tests(code: &str) -> String {
+pub(crate) fn without_tests(code: &str) -> String {
     let mut out = String::new();
     let mut lines = code.lines();
     while let Some(line) = lines.next() {
@@ -126,9 +126,8 @@ impl Graph {
     }
 }
 
-#[test]
-fn files_import_in_no_circle() {
-    let sources = all();
+/// The sources without the files that are declared for tests alone.
+pub(crate) fn without_test_files(sources: &[Source]) -> Vec<&Source> {
     let tests: Vec<Module> = sources
         .iter()
         .flat_map(|source| {
@@ -140,7 +139,13 @@ fn files_import_in_no_circle() {
         })
         .collect();
     let is_test = |module: &Module| tests.iter().any(|test| module.starts_with(test));
-    let files: Vec<_> = sources.iter().filter(|source| !is_test(&source.module)).collect();
+    sources.iter().filter(|source| !is_test(&source.module)).collect()
+}
+
+#[test]
+fn files_import_in_no_circle() {
+    let sources = all();
+    let files = without_test_files(&sources);
     let mut graph = Graph {
         modules: files
             .iter()
