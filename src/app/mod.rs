@@ -36,7 +36,7 @@ use crate::log::{self, LogQueue, Target, Writer};
 use crate::memory::buffers::BufferMemory;
 use crate::metrics::{Heartbeats, Metrics, buffers as buffered, read_process};
 use crate::performance::{Performance, collected as judged};
-use crate::policy::{AccessLog, LogFormat, Policy, descriptors};
+use crate::policy::{LogFormat, Policy, descriptors};
 use crate::reload::{self, Reloader, SetLevel};
 use crate::represent::counters::{self, Counters};
 use crate::runtime::clock;
@@ -236,9 +236,7 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
 }
 
 /// Builds everything that decides about requests, without listeners, workers or upstreams, for `pillion explain`.
-pub(crate) fn rehearse(mut policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
-    // An explained request is no traffic, so it must not appear in the access log.
-    policy.log.access = AccessLog::Off;
+pub(crate) fn rehearse(policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
     let metrics =
         Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, Counter::default());
     let upstreams = Registry::default().build(&policy.upstreams);

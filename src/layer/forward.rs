@@ -25,7 +25,7 @@ use crate::policy::ServerPolicy;
 use crate::runtime::clock;
 use crate::upstream::{Call, ForwardError, Pool, Streaming};
 
-/// The representation layer as a tower layer; see the head of the file.
+/// The forward layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(super) struct Forward {
     pool: Rc<Pool>,
@@ -54,8 +54,8 @@ impl Service<Box<Routed>> for Forward {
 async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Body>, BoxError> {
     let mut body = std::mem::replace(routed.request.body_mut(), Body::empty());
     let record = routed.record.clone();
-    let server = &record.snapshot.policy.server;
-    let client = record.client_slot();
+    let server = &record.info.snapshot.policy.server;
+    let client = record.info.client_slot();
     let mut memory = None;
     if body.is_streaming() && !request_body::is_stream(&routed) {
         let reservation = record.reserve_buffer();
@@ -65,7 +65,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         (body, memory) = (buffered.body, buffered.memory);
     }
     let chosen = routed.route.upstream.unwrap_or(0);
-    let upstream = record.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
+    let upstream = record.info.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
     let fields = forwarding(&mut routed, server);
     let covered = if routed.signed { covered(&routed.request) } else { Vec::new() };
     let beside = fields.is_some() && covered.is_empty();
@@ -82,7 +82,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         routed.request.headers_mut().insert(header::HOST, host);
     }
     let route = routed.route.clone();
-    let keeps_users = record.snapshot.policy.keeps_users;
+    let keeps_users = record.info.snapshot.policy.keeps_users;
     // The original fields, if the upstream gets edited ones.
     let asked = (keeps_users && is_edited(&routed)).then(|| routed.request.headers().clone());
     for route in routed.rewritten_by.iter().chain([&route]) {
@@ -96,7 +96,7 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     let streaming = match route.stream {
         true => Streaming::Always,
         // gRPC does not exist over HTTP/1, so such a request is an ordinary one.
-        false if record.grpc && routed.request.version() == Version::HTTP_2 => Streaming::OverHttp2,
+        false if record.info.grpc && routed.request.version() == Version::HTTP_2 => Streaming::OverHttp2,
         false => Streaming::No,
     };
     let call = Call {
@@ -117,15 +117,15 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
         limits: server.head_limits(),
         room: Some(record.room(client)),
         counted: memory.is_some() || routed.memory.is_some(),
-        rank: (record.rank(), record.snapshot.policy.limits.tiers.len()),
+        rank: (record.limit.rank(), record.info.snapshot.policy.limits.tiers.len()),
     };
     let since = clock::now();
     record.upstream_started(since);
-    let result = upstream.send(&pool, call, since, &record.upstream).await;
+    let result = upstream.send(&pool, call, since, &record.upstream.progress).await;
     drop(memory);
     record.upstream_ended();
     let response = result?;
-    record.upstream_status.set(Some(response.status()));
+    record.upstream.set_status(response.status());
     if keeps_users && sessions::sets_cookie(response.headers()) {
         let asked = asked.as_ref().unwrap_or(routed.request.headers());
         sessions::heed(&record, &method, asked, response.headers());
@@ -184,15 +184,15 @@ fn identified<'r>(
     beside: bool,
     trusted: bool,
 ) -> Option<Identified<'r>> {
-    let trace = record.trace.as_ref().and_then(|trace| trace.passed_on(headers));
-    let identified = Identified { id: &record.id, trace, alike: record.has_id_of_trace() };
+    let trace = record.info.trace.as_ref().and_then(|trace| trace.passed_on(headers));
+    let identified = Identified { id: &record.info.id, trace, alike: record.info.has_id_of_trace() };
     let (mut said, mut correlated) = (false, false);
     for name in headers.keys() {
         said |= identified.says(name);
         correlated |= *name == X_CORRELATION_ID;
     }
     if correlated && !trusted {
-        headers.insert(X_CORRELATION_ID, record.id.clone());
+        headers.insert(X_CORRELATION_ID, record.info.id.clone());
     }
     if beside && !said {
         return Some(identified);

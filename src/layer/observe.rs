@@ -12,7 +12,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Response, Version};
 use tower::Service;
 
-use super::record::{Ending, HTTP_2, Receiving, RequestInfo, RequestRecord, Sink, request_id};
+use super::record::{
+    HTTP_2, RequestBodyObserver, RequestInfo, RequestRecord, ResponseBodyObserver, Sink, request_id,
+};
 use super::routed::Observed;
 use crate::fields::request_id::{X_CORRELATION_ID, X_REQUEST_ID};
 use crate::fields::{forwarded, grpc, rate_limit};
@@ -24,7 +26,7 @@ use crate::trace::Trace;
 /// Maximum length of a request id that is accepted from a trusted peer.
 const MAX_ID_LENGTH: usize = 128;
 
-/// The representation layer as a tower layer; see the head of the file.
+/// The observe layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(super) struct Observe<S> {
     inner: S,
@@ -59,10 +61,10 @@ where
         let headers = inbound.request.headers();
         let trusted = server.trusts(peer);
         let client = forwarded::client_ip(headers, peer, |ip| server.trusts(ip));
-        let told = if trusted { told_id(headers) } else { None };
+        let received_id = if trusted { received_id(headers) } else { None };
         let trace = Trace::from_headers(&snapshot.policy.tracing, headers);
-        let id_is_ours = told.is_none();
-        let id = told.unwrap_or_else(|| request_id(trace.and_then(|trace| trace.begun_here())));
+        let id_is_ours = received_id.is_none();
+        let id = received_id.unwrap_or_else(|| request_id(trace.and_then(|trace| trace.begun_here())));
         let target = match inbound.refused {
             Some(_) => None,
             None => inbound.request.uri().path_and_query().cloned(),
@@ -70,9 +72,9 @@ where
         // Copies the values: a slice would keep a large head in memory until the response ends.
         let (id, target) = match inbound.counted {
             0 => (id, target),
-            _ => (HeaderValue::from_bytes(id.as_bytes()).unwrap_or(id), target.map(apart)),
+            _ => (HeaderValue::from_bytes(id.as_bytes()).unwrap_or(id), target.map(detached)),
         };
-        let beginning = RequestInfo {
+        let info = RequestInfo {
             started: inbound.received,
             id,
             id_is_ours,
@@ -88,12 +90,12 @@ where
             grpc: grpc::is_call(inbound.request.method(), headers),
             trace,
             trace_state: trace.and_then(|trace| trace.state(headers)),
+            snapshot,
         };
-        let record = RequestRecord::begin(beginning, snapshot, self.sink.clone());
-        let record = Rc::new(record);
+        let record = Rc::new(RequestRecord::start(info, self.sink.clone()));
         let content = inbound.request.body_mut();
         if !http_body::Body::is_end_stream(content) {
-            content.observe(Box::new(Receiving(Rc::downgrade(&record))));
+            content.observe(Box::new(RequestBodyObserver(Rc::downgrade(&record))));
         }
         let inner = self.inner.call(Observed { inbound, record: record.clone() });
         ObserveFuture { inner, record }
@@ -101,12 +103,12 @@ where
 }
 
 /// Copies a target to memory of its own.
-fn apart(target: PathAndQuery) -> PathAndQuery {
+fn detached(target: PathAndQuery) -> PathAndQuery {
     PathAndQuery::try_from(target.as_str()).unwrap_or(target)
 }
 
 /// Returns the request id that a trusted peer sent under either name, if it can be written anywhere without escapes.
-fn told_id(headers: &HeaderMap) -> Option<HeaderValue> {
+fn received_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     let fits =
         |id: &&HeaderValue| !id.is_empty() && id.len() <= MAX_ID_LENGTH && id.as_bytes().iter().all(is_plain);
@@ -131,21 +133,21 @@ where
         record.response_started(response.status());
         // Done here, so that refusals and failures have these fields too. HTTP/1 writes them as lines beside the field
         // map unless a layer has to see them.
-        let as_lines = record.takes_lines()
+        let as_lines = record.info.takes_lines()
             && !response.body().is_tunnel()
             && !response.headers().keys().any(|name| *name == X_REQUEST_ID || rate_limit::is_told(name));
         if as_lines {
             response.body_mut().set_own_fields(record.clone());
         } else {
-            record.tell(response.headers_mut());
+            record.add_own_fields(response.headers_mut());
         }
         let body = response.body_mut();
-        record.begun(body.is_endless() || body.is_tunnel());
+        record.head_sent(body.is_endless() || body.is_tunnel());
         if http_body::Body::is_end_stream(body) && !body.is_tunnel() {
             record.finish();
         } else {
-            body.set_client(record.client_slot());
-            body.observe(Box::new(Ending(record.clone())));
+            body.set_client(record.info.client_slot());
+            body.observe(Box::new(ResponseBodyObserver(record.clone())));
         }
         Poll::Ready(Ok(response))
     }

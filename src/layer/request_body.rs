@@ -37,17 +37,17 @@ pub(super) fn is_stream(routed: &Routed) -> bool {
 
 /// Returns whether the request is a gRPC call, which exists only over HTTP/2.
 fn claims_grpc(routed: &Routed) -> bool {
-    routed.record.grpc && routed.request.version() == Version::HTTP_2
+    routed.record.info.grpc && routed.request.version() == Version::HTTP_2
 }
 
 fn speaks_http2(record: &RequestRecord, upstream: Option<usize>) -> bool {
-    let upstream = record.snapshot.upstreams.get(upstream.unwrap_or(0));
+    let upstream = record.info.snapshot.upstreams.get(upstream.unwrap_or(0));
     upstream.is_some_and(|upstream| upstream.speaks_http2())
 }
 
 /// Wraps the body, so that it fails if it arrives more slowly than `min_body_rate`.
 pub(super) fn hold_to_rate(routed: &mut Routed) {
-    let rate = routed.record.snapshot.policy.server.min_body_rate;
+    let rate = routed.record.info.snapshot.policy.server.min_body_rate;
     if rate == 0 || is_stream(routed) {
         return;
     }
@@ -123,7 +123,8 @@ impl http_body::Body for TimedBody {
             return Poll::Ready(frame);
         }
         let unbound = |record: Rc<RequestRecord>| {
-            record.has_begun() || this.grpc.is_some_and(|upstream| speaks_http2(&record, upstream))
+            record.timeline.is_head_sent()
+                || this.grpc.is_some_and(|upstream| speaks_http2(&record, upstream))
         };
         if this.record.upgrade().is_none_or(unbound) {
             this.deadline.clear();

@@ -57,7 +57,7 @@ impl fmt::Display for RouteError {
 
 impl std::error::Error for RouteError {}
 
-/// The representation layer as a tower layer; see the head of the file.
+/// The route layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(super) struct Route<S>(pub S);
 
@@ -83,7 +83,7 @@ where
                 let edits = [Some(routed.route.clone()), routed.rewritten_by.clone()]
                     .map(|route| route.filter(|route| !route.response.is_empty()));
                 if edits.iter().any(Option::is_some) {
-                    routed.record.set_edited();
+                    routed.record.route.set_edits_response();
                 }
                 RouteFuture { inner: Either::Below(self.0.call(routed)), edits }
             }
@@ -100,13 +100,13 @@ pub(super) enum Decision {
 
 pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     let Observed { inbound, record } = observed;
-    let snapshot = &record.snapshot;
+    let snapshot = &record.info.snapshot;
     if let Some(refused) = inbound.refused {
         return Err(refused.into());
     }
     let mut request = inbound.request;
     if *request.method() == Method::CONNECT {
-        record.routed(None);
+        record.route.set_route(None);
         return Err(RouteError::Connect.into());
     }
     let server = &snapshot.policy.server;
@@ -136,11 +136,11 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     }
     if to_be_https {
         let mut response = to_https(server, &request);
-        record.edit_own(response.headers_mut());
+        record.edit_own_response(response.headers_mut());
         return Ok(Decision::Respond(Box::new(response)));
     }
     if let Some((order, status)) = found.denied {
-        record.routed(Some(order));
+        record.route.set_route(Some(order));
         return Err(RouteError::Denied(status).into());
     }
     match &route.action {
@@ -152,7 +152,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
             };
             let query = target.query().map_or_else(String::new, |query| format!("?{query}"));
             let mut response = redirect(*status, &format!("{base}{path}{query}"));
-            record.edit_own(response.headers_mut());
+            record.edit_own_response(response.headers_mut());
             return Ok(Decision::Respond(Box::new(response)));
         }
         Action::Forward | Action::Rewrite(_) => {}
@@ -264,7 +264,7 @@ fn match_route(
     record: &super::record::RequestRecord,
 ) -> Result<(Found, PathAndQuery), BoxError> {
     // Errors before a route is found are counted as matching none.
-    record.routed(None);
+    record.route.set_route(None);
     let host = host(request);
     let given = request.uri();
     if given.path() == "*" {
@@ -273,7 +273,7 @@ fn match_route(
     let NormalPath { normal, onward, is_odd } = path::normalise(given.path())?;
     let asked = (request.method(), host);
     let order = routes.table.find(request.method(), host, &normal, 0);
-    record.routed(order);
+    record.route.set_route(order);
     let mut found = Found { order, ..Found::default() };
     found.read_loosely(routes, asked, (&normal, is_odd), 0);
     let route = order.and_then(|order| routes.routes.get(order as usize));
@@ -284,8 +284,8 @@ fn match_route(
         let normal = to.fill(&pattern.template, &normal);
         // Matching continues once, with the routes below. A second rewrite is not followed.
         let next = routes.table.find(request.method(), host, &normal, order + 1);
-        record.routed(next.or(Some(order)));
-        record.rewritten(order);
+        record.route.set_route(next.or(Some(order)));
+        record.route.set_rewritten_by(order);
         (found.order, found.rewritten_by) = (next, Some(route.clone()));
         // A denial of the original path stays in force.
         if found.denied.is_none() {

@@ -35,7 +35,7 @@ pub(super) fn filter(
     if headers.contains_key(&proxy) {
         drop_field(headers, &proxy, record, "proxy");
     }
-    let policy = &record.snapshot.policy;
+    let policy = &record.info.snapshot.policy;
     let odd: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
     let mut ambiguous = false;
     for name in odd {
@@ -117,7 +117,7 @@ fn is_believed(name: &str) -> bool {
 
 fn drop_field(headers: &mut HeaderMap, name: &HeaderName, record: &RequestRecord, reason: &'static str) {
     headers.remove(name);
-    record.dropped_field(reason);
+    record.count_dropped_field(reason);
     static TOLD: Mutex<Vec<HeaderName>> = Mutex::new(Vec::new());
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     if told.len() < MAX_TOLD && !told.contains(name) {

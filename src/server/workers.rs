@@ -67,7 +67,7 @@ impl Workers {
                             runtime.block_on(run(index, bound, shared, log, colleagues, orders));
                             // A hanging resolver thread does not delay the shutdown.
                             runtime.shutdown_background();
-                            record::tell_of_ended();
+                            record::report_completed();
                         }
                         Err(error) => tracing::error!(%error, "a worker could not start"),
                     },
@@ -133,7 +133,7 @@ async fn run(
         };
         tokio::task::spawn_local(Rc::new(acceptor).run(bound));
     }
-    tokio::task::spawn_local(record::tell_as_they_end());
+    tokio::task::spawn_local(record::report_until_stopped());
     let (sweeping, heartbeats) = (pool.clone(), shared.shared_state.heartbeats.clone());
     tokio::task::spawn_local(async move {
         loop {

@@ -86,7 +86,7 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// Resets all progress before another request.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn reset(&self) {
         let Outcome { address, retries, sent, responded, line, left, left_over_http2 } = self;
         address.replace(None);
         line.replace(None);

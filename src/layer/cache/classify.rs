@@ -99,7 +99,7 @@ impl Lookup {
 /// Returns the fields that decide which stored response fits a request.
 pub(super) fn selecting<'a>(routed: &'a Routed, read: &'a Lookup) -> SelectingFields<'a> {
     let fields =
-        SelectingFields::new(routed.request.headers(), &routed.record.cache_settings().ignore_cookies);
+        SelectingFields::new(routed.request.headers(), &routed.record.info.cache_settings().ignore_cookies);
     SelectingFields { fragments: &read.fragments, ..fields }
 }
 
@@ -161,7 +161,7 @@ impl RequestClass {
         if routed.peer.pinned.active.get() {
             return RequestClass::Pass(BypassReason::Connection);
         }
-        if cache.is_stopped(&routed.route.label, routed.record.started) {
+        if cache.is_stopped(&routed.route.label, routed.record.info.started) {
             return RequestClass::Pass(BypassReason::Stopped);
         }
         if routed.readings_differ {
@@ -181,7 +181,7 @@ impl RequestClass {
             return RequestClass::Pass(BypassReason::Content);
         }
         let Some(content) = content else { return RequestClass::Content };
-        let policy = &routed.record.snapshot.policy;
+        let policy = &routed.record.info.snapshot.policy;
         let identity = &policy.identity;
         let mut principal = None;
         let Ok(claims) = routed.record.verified_claims(headers) else {
@@ -192,7 +192,7 @@ impl RequestClass {
                 Some(found) => Some(found),
                 None => return RequestClass::Pass(BypassReason::Nobody),
             };
-            routed.record.asked_by(principal.as_ref());
+            routed.record.cache.set_principal(principal.as_ref());
         }
         let personal = seen.personal(headers, policy);
         let directives = if seen.directives {
@@ -236,7 +236,7 @@ fn write_key(
     partition: Option<&Partition>,
     content: Option<&[u8; 32]>,
 ) -> Option<(Vec<u8>, Uncounted)> {
-    let policy = &routed.record.snapshot.policy;
+    let policy = &routed.record.info.snapshot.policy;
     let route_settings = &routed.route.cache.route_settings;
     let headers = routed.request.headers();
     let target = routed.request.uri();
@@ -254,7 +254,7 @@ fn write_key(
     key.reserve(USUAL_KEY);
     let parts = key::Parts {
         upstream: &upstream.name,
-        rules: routed.record.rules(),
+        rules: routed.record.sharing_rules(),
         https: routed.https,
         shared: route_settings.scope == Scope::Shared,
         host: hosts.as_deref().unwrap_or(host),

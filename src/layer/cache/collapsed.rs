@@ -22,7 +22,7 @@ use crate::cache::rules::eligibility::BypassReason;
 use crate::cache::rules::reuse::Age;
 use crate::cache::store::stored::{StoredHead, StoredResponse};
 use crate::fields::cache_status::Member;
-use crate::layer::record::ByCache;
+use crate::layer::record::CacheHandling;
 use crate::layer::request_body;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
@@ -69,9 +69,9 @@ where
         let mut fetch = fetch;
         let (mut waits, mut lines) = (0, 0);
         while waits < MAX_WAITS {
-            routed.record.cached().count(Event::Collapsed);
+            routed.record.cache_counters().count(Event::Collapsed);
             let late = fetch.has_arrived();
-            let client = (lines < MAX_LINES).then(|| routed.record.client_slot());
+            let client = (lines < MAX_LINES).then(|| routed.record.info.client_slot());
             let arrived = fetch.arrival(client).await;
             waits += 1;
             let mut next = Share::GoAlone;
@@ -193,7 +193,7 @@ where
             return self.send_as_it_came(routed, miss, clock::now()).await;
         }
         let traits = read.requester_class(routed.route.cache.route_settings.scope);
-        routed.record.set_cache_outcome(ByCache::Miss);
+        routed.record.cache.set_handling(CacheHandling::Miss);
         self.send(routed, Purpose::Known(why, read.into_memory_key(), traits)).await
     }
 
@@ -239,7 +239,7 @@ where
                 stored_response::coming(record, head, age, reader, member)
             }
         };
-        record.set_cache_outcome(ByCache::Collapsed);
+        record.cache.set_handling(CacheHandling::Collapsed);
         Ok(response)
     }
 
@@ -256,7 +256,7 @@ where
             None => buffered.body,
         };
         if let Some(memory) = buffered.memory {
-            routed.record.hold_buffer(memory);
+            routed.record.memory.hold(memory);
         }
         if whole.is_none() {
             return self.pass(routed, BypassReason::Content).await;

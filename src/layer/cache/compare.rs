@@ -46,10 +46,10 @@ where
             let route = routed.route.label.as_str();
             let now = clock::now();
             let differs = tripwire::differs(one, other, again);
-            let trips = routed.record.cached().tripwire.compared(differs, layer.cache.second(now));
+            let trips = routed.record.cache_counters().tripwire.compared(differs, layer.cache.second(now));
             let path = routed.request.uri().path();
             if trips && routed.route.cache.route_settings.scope == Scope::Auto {
-                if routed.record.cached().tripwire.warns(layer.cache.second(now)) {
+                if routed.record.cache_counters().tripwire.warns(layer.cache.second(now)) {
                     tracing::warn!(
                         route,
                         path,

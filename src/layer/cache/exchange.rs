@@ -122,7 +122,7 @@ impl CacheExchange {
             // would cause upstream work that serves no client.
             Some(Purpose::Fetch(_, fetching)) => {
                 let goes_on = fetching.leader.as_ref().is_some_and(|leader| {
-                    let route_settings = &self.record.route().cache.route_settings;
+                    let route_settings = &self.record.route_policy().cache.route_settings;
                     let stored = route_settings.ttl.is_some() || fetching.candidate.is_some();
                     stored || leader.fetch.is_waited_for()
                 });
@@ -136,7 +136,7 @@ impl CacheExchange {
 
     /// Tells the waiting requests whether this one is queued for the upstream.
     pub(crate) fn tell_of_line(&mut self) {
-        let line = self.record.upstream.line.borrow();
+        let line = self.record.upstream.progress.line.borrow();
         if line.is_some() == self.in_line {
             return;
         }
@@ -223,7 +223,7 @@ impl CacheExchange {
             Err(error) => {
                 let error = Arc::new(error);
                 if fetching.candidate.is_some() {
-                    self.record.cached().count(Event::Failed);
+                    self.record.cache_counters().count(Event::Failed);
                 }
                 let instead = self.instead(&fetching, None);
                 if let Some(leader) = fetching.leader.take() {
@@ -245,7 +245,7 @@ impl CacheExchange {
         };
         let status = response.status();
         if fetching.candidate.is_some() && status.is_server_error() {
-            self.record.cached().count(Event::Failed);
+            self.record.cache_counters().count(Event::Failed);
             if let Some(instead) = self.instead(&fetching, Some(status)) {
                 if let Some(leader) = fetching.leader.take() {
                     leader.tell(FetchOutcome::Unwell(status));
@@ -266,7 +266,7 @@ impl CacheExchange {
             return Ok(self.freshen_from_head(why, fetching, response));
         }
         if fetching.candidate.is_some() && fetching.asks {
-            self.record.cached().count(Event::Changed);
+            self.record.cache_counters().count(Event::Changed);
         }
         Ok(self.store_or_not(why, fetching, response))
     }
@@ -290,7 +290,7 @@ impl CacheExchange {
         fetching.known.take().unwrap_or_else(|| {
             invalidation_keys::for_path(
                 self.path(),
-                self.record.route(),
+                self.record.route_policy(),
                 &self.cache,
                 fetching.read.principal.as_ref(),
             )

@@ -18,7 +18,7 @@ use crate::cache::selection::Candidate;
 use crate::cache::store::stored::{StoredResponse, compact};
 use crate::fields::cache_control::ResponseDirectives;
 use crate::fields::cache_status::{Member, Used};
-use crate::layer::record::ByCache;
+use crate::layer::record::CacheHandling;
 use crate::message::body::Body;
 use crate::runtime::clock;
 
@@ -32,8 +32,8 @@ impl CacheExchange {
         candidate: &Candidate,
         response: Response<Body>,
     ) -> Response<Body> {
-        self.record.cached().count(Event::Unchanged);
-        self.record.set_cache_outcome(ByCache::Revalidated);
+        self.record.cache_counters().count(Event::Unchanged);
+        self.record.cache.set_handling(CacheHandling::Revalidated);
         let before = &candidate.stored.head;
         // RFC 9111 4.3.4: a 304 about another response updates nothing.
         let is_other = is_about_other(&before.fields, response.headers());
@@ -124,9 +124,9 @@ impl CacheExchange {
 
     fn is_about_all(&self, fetching: &Fetching, response: &Response<Body>) -> bool {
         let (status, fields) = (response.status(), response.headers());
-        let settings = self.record.cache_settings();
+        let settings = self.record.info.cache_settings();
         let says = ResponseDirectives::from_headers(fields, &settings.targeted);
-        let route_settings = &self.record.route().cache.route_settings;
+        let route_settings = &self.record.route_policy().cache.route_settings;
         let traits = fetching.read.traits;
         is_about_all(traits, (status, fields), &says, (route_settings, settings), clock::wall())
     }

@@ -100,7 +100,7 @@ impl InvalidationGuard {
 
     /// Creates a guard for a read that rules name by its method; `None` if no rule matches.
     pub(crate) fn of_read(routed: &Routed, cache: &Arc<Cache>) -> Option<Box<InvalidationGuard>> {
-        let policy = &routed.record.snapshot.policy;
+        let policy = &routed.record.info.snapshot.policy;
         if !policy.invalidate.iter().any(|rule| rule.names_reads()) {
             return None;
         }
@@ -118,7 +118,7 @@ impl InvalidationGuard {
         path: &str,
         stamps: Vec<PendingInvalidation>,
     ) -> InvalidationGuard {
-        let policy = &routed.record.snapshot.policy;
+        let policy = &routed.record.info.snapshot.policy;
         let of_route = routed.rewritten_by.as_ref().and_then(|route| route.timeout);
         let of_upstream = policy
             .upstreams
@@ -130,7 +130,7 @@ impl InvalidationGuard {
             stamps,
             tree: None,
             asked: AskedFor::default(),
-            client: policy.limits.network(routed.record.client),
+            client: policy.limits.network(routed.record.info.client),
             timeout: routed.route.timeout.or(of_route).or(of_upstream).unwrap_or_default(),
             armed: true,
         };
@@ -147,7 +147,7 @@ impl InvalidationGuard {
     /// Returns how long to wait for the response after the client disconnected; `None`: the request is dropped. If a
     /// rule matches, only the upstream can say whether there is something to invalidate.
     pub(crate) fn waits(&self) -> Option<Duration> {
-        let waits = self.has_rules() && self.record.upstream.how_much_left() == Sent::Whole;
+        let waits = self.has_rules() && self.record.upstream.progress.how_much_left() == Sent::Whole;
         waits.then_some(self.timeout)
     }
 
@@ -169,7 +169,7 @@ impl InvalidationGuard {
     /// Ends a write without a response, or with one that does not tell its outcome.
     fn end_without_response(&mut self) {
         self.armed = false;
-        let (extent, unknown) = outcome(None, self.record.upstream.how_much_left());
+        let (extent, unknown) = outcome(None, self.record.upstream.progress.how_much_left());
         if self.limit_to(extent, false) {
             self.fire_first();
             if unknown {
@@ -216,7 +216,7 @@ impl InvalidationGuard {
         let seen = Seen::scan(response.headers());
         let (extent, unknown) = match seen.grpc_status && has_failed(response.headers()) {
             true => (Extent::Nothing, false),
-            false => outcome(Some(response.status()), self.record.upstream.how_much_left()),
+            false => outcome(Some(response.status()), self.record.upstream.progress.how_much_left()),
         };
         let refused = matches!(extent, Extent::Redirect { .. }) && self.is_refused(response.headers());
         let done = !refused && matches!(extent, Extent::All | Extent::Redirect { done: true });
@@ -268,7 +268,7 @@ impl InvalidationGuard {
             .filter_map(|reference| same_origin(reference, path, host))
             .map(|path| key_hasher.path(&path))
             .collect();
-        if self.record.cache_settings().groups
+        if self.record.info.cache_settings().groups
             && let Some(groups) = structured::strings(response, &GROUP_INVALIDATION)
         {
             invalidation_keys.extend(groups.iter().map(|group| key_hasher.group(host.as_bytes(), group)));
@@ -296,7 +296,7 @@ fn of_rules(
     applies: impl Fn(&InvalidateRule) -> bool,
 ) -> Vec<PendingInvalidation> {
     let (key_hasher, headers) = (cache.invalidation.key_hasher, routed.request.headers());
-    let policy = &routed.record.snapshot.policy;
+    let policy = &routed.record.info.snapshot.policy;
     let (host, method) = (host::text(headers), routed.request.method());
     let rules = policy.invalidate.iter().filter(|rule| applies(rule) && rule.takes(method, host, path));
     let mut stamps = Vec::new();

@@ -32,7 +32,7 @@ use crate::cache::settings::Scope;
 use crate::cache::store::stored::StoredResponse;
 use crate::cache::tripwire::{Observed, Pair, Sample};
 use crate::fields::cache_status::{Member, Used};
-use crate::layer::record::{ByCache, RequestRecord};
+use crate::layer::record::{CacheHandling, RequestRecord};
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
@@ -51,13 +51,13 @@ where
         read: Box<Lookup>,
     ) -> Result<CacheFuture<S::Future>, Miss> {
         let record = routed.record.clone();
-        let (settings, route_settings) = (record.cache_settings(), &routed.route.cache.route_settings);
-        let now = record.started;
+        let (settings, route_settings) = (record.info.cache_settings(), &routed.route.cache.route_settings);
+        let now = record.info.started;
         let Some(entry) = self.cache.store.get(&read.key, self.cache.second(now)) else {
             self.tell_of_cookies(routed, &read);
             return Err(self.missing(&record, read, FwdReason::UriMiss));
         };
-        let counters = record.cached();
+        let counters = record.cache_counters();
         let selected = select(&entry, requested(routed, &read), &self.cache.invalidation, now);
         let (stored, age, permission) = match selected {
             Selection::Served(stored, age, permission) => (stored, age, permission),
@@ -81,7 +81,7 @@ where
             counters.count(event);
         }
         self.cache.counters.hit_at(age.current);
-        record.set_cache_outcome(if event.is_some() { ByCache::Stale } else { ByCache::Hit });
+        record.cache.set_handling(if event.is_some() { CacheHandling::Stale } else { CacheHandling::Hit });
         let used = if event.is_some() { Used::Stale } else { Used::AsSaid };
         let member = Member { hit: true, detail, used, ..Member::default() };
         let form = routed.form.filter(|_| !read.head && !settings.debug_header);
@@ -103,13 +103,13 @@ where
         let Some(user) = read.principal.as_ref().and_then(|principal| principal.credentials.first()) else {
             return;
         };
-        let identity = &routed.record.snapshot.policy.identity;
+        let identity = &routed.record.info.snapshot.policy.identity;
         let headers = routed.request.headers();
         let mut cookies = identity.further_cookies(headers).peekable();
         if cookies.peek().is_none() {
             return;
         }
-        let counters = routed.record.cached();
+        let counters = routed.record.cache_counters();
         let counts = (counters.get(Event::Stored), counters.get(Event::Hit));
         let path = routed.request.uri().path();
         if let Some(cookie) = counters.apart.miss(counts, *user, path, cookies) {
@@ -125,8 +125,8 @@ where
 
     /// Returns two users' requests for the same target when a comparison is due; this request is the second.
     fn pair(&self, routed: &Routed, read: &Lookup, second: u32) -> Option<Pair> {
-        let (request, policy) = (&routed.request, &routed.record.snapshot.policy);
-        let told = || policy.server.trusts(routed.peer.address.ip()).then_some(routed.record.client);
+        let (request, policy) = (&routed.request, &routed.record.info.snapshot.policy);
+        let told = || policy.server.trusts(routed.peer.address.ip()).then_some(routed.record.info.client);
         let seen = Observed {
             key: &read.key,
             target: request.uri(),
@@ -143,18 +143,18 @@ where
             client: told(),
         };
         let is_credential = |name: &http::HeaderName| policy.identity.may_tell(name);
-        routed.record.cached().tripwire.hit(seen, second, is_credential, sample)
+        routed.record.cache_counters().tripwire.hit(seen, second, is_credential, sample)
     }
 
     fn missing(&self, record: &Rc<RequestRecord>, read: Box<Lookup>, why: FwdReason) -> Miss {
-        record.cached().count(Event::Miss);
+        record.cache_counters().count(Event::Miss);
         Miss { read, why, candidate: None }
     }
 
     /// Sends a request whose response may be stored: alone, as the leader of a fetch, or after another one's fetch.
     pub(super) fn go(&mut self, routed: Box<Routed>, miss: Miss) -> CacheFuture<S::Future> {
         // No time has passed since the request arrived.
-        let now = routed.record.started;
+        let now = routed.record.info.started;
         match self.start(routed, miss, now) {
             Start::Sent(future) => future,
             Start::Follow(waiting) => {
@@ -185,7 +185,7 @@ where
             unserved(&routed, &read, candidate.as_ref()).course(|class| self.knows(&read, class, now));
         let why = match course {
             Course::Known => {
-                record.set_cache_outcome(ByCache::Miss);
+                record.cache.set_handling(CacheHandling::Miss);
                 let class = read.requester_class(routed.route.cache.route_settings.scope);
                 let purpose = Purpose::Known(why, read.into_memory_key(), class);
                 return Start::Sent(self.send(routed, purpose));
@@ -221,7 +221,8 @@ where
             None => self.collapse_key(&routed, &read, now),
         };
         let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
-        let joined = fetches.join(&key, &invalidation_keys, begun, invalidation, || record.client_slot());
+        let joined =
+            fetches.join(&key, &invalidation_keys, begun, invalidation, || record.info.client_slot());
         drop(key);
         let leader = match joined {
             Join::Leads(leader) => leader,
@@ -261,7 +262,11 @@ where
         now: Instant,
     ) -> CacheFuture<S::Future> {
         let Miss { read, why, candidate } = miss;
-        routed.record.set_cache_outcome(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
+        routed.record.cache.set_handling(if candidate.is_some() {
+            CacheHandling::Expired
+        } else {
+            CacheHandling::Miss
+        });
         let asks = self.conditions(&mut routed, candidate.as_ref());
         let headers = Some(routed.request.headers().clone());
         let fetching = Fetching {
@@ -310,7 +315,11 @@ where
             return self.send_as_it_came(routed, miss, now);
         }
         let Miss { mut read, why, candidate } = miss;
-        routed.record.set_cache_outcome(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
+        routed.record.cache.set_handling(if candidate.is_some() {
+            CacheHandling::Expired
+        } else {
+            CacheHandling::Miss
+        });
         read.traits.conditional = is_conditional(routed.request.headers());
         let watched = invalidation_keys::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
@@ -350,7 +359,8 @@ where
         let begun = self.cache.invalidation.begin(&watched, now);
         let key = self.collapse_key(routed, read, now);
         let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
-        let led = fetches.lead(&key, &invalidation_keys, begun, invalidation, || routed.record.client_slot());
+        let led =
+            fetches.lead(&key, &invalidation_keys, begun, invalidation, || routed.record.info.client_slot());
         let Some(leader) = led else { return };
         // Another worker may have revalidated the response since this request looked it up.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));

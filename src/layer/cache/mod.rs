@@ -42,7 +42,7 @@ use crate::cache::counters::TARGET;
 use crate::cache::rules::eligibility::{BypassReason, FwdReason};
 use crate::cache::rules::not_stored::Unkept;
 use crate::cache::rules::storability::NotStorable;
-use crate::layer::record::ByCache;
+use crate::layer::record::CacheHandling;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::policy::cache::is_safe;
@@ -64,15 +64,15 @@ where
     }
 
     fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
-        if !routed.record.snapshot.policy.cache.enabled {
+        if !routed.record.info.snapshot.policy.cache.enabled {
             return CacheFuture::Below(Some(self.inner.call(routed)), None);
         }
         // A request with an unsafe method invalidates, even as an upgrade or as gRPC.
-        if !is_safe(routed.request.method()) && (routed.upgrade.is_some() || routed.record.grpc) {
+        if !is_safe(routed.request.method()) && (routed.upgrade.is_some() || routed.record.info.grpc) {
             return self.write(routed);
         }
         // An upgrade has no response to store, and gRPC ends in trailers.
-        if routed.upgrade.is_some() || routed.record.grpc {
+        if routed.upgrade.is_some() || routed.record.info.grpc {
             return CacheFuture::Below(Some(self.inner.call(routed)), None);
         }
         match RequestClass::classify(&routed, &self.cache) {
@@ -98,14 +98,14 @@ pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     let unkept = Unkept::ALL.map(Unkept::as_str).into_iter();
     let passed = BypassReason::ALL.map(BypassReason::as_str).into_iter();
     let not_stored: Vec<_> = refusals.chain(unkept).chain(passed).chain([uncounted::UNCOUNTED]).collect();
-    let others = [on_response::KNOWN, ByCache::StaleIfError.as_str()];
+    let others = [on_response::KNOWN, CacheHandling::StaleIfError.as_str()];
     let detail = not_stored.iter().copied().chain(others).collect();
     let causes = vec![TARGET, webdav::LABEL, sessions::LABEL, purge::LABEL];
     vec![
         ("Cache-Status fwd", FwdReason::ALL.map(FwdReason::as_str).to_vec()),
         ("Cache-Status detail", detail),
         ("log not_stored", not_stored),
-        ("log cache", ByCache::ALL.map(ByCache::as_str).to_vec()),
+        ("log cache", CacheHandling::ALL.map(CacheHandling::as_str).to_vec()),
         ("metrics rule (beside the rules that are configured)", causes),
     ]
 }

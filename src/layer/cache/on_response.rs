@@ -58,7 +58,7 @@ impl CacheExchange {
             }
         };
         let size = head.size() + weight(fetching.read.key.len());
-        let max = self.record.cache_settings().max_object_size;
+        let max = self.record.info.cache_settings().max_object_size;
         let (expected, whole) = (body.size_hint().exact(), body.content());
         // Content of known length is read by all requests as it arrives, so all of it must fit.
         let length = expected.filter(|_| whole.is_none()).and_then(|length| usize::try_from(length).ok());
@@ -76,7 +76,7 @@ impl CacheExchange {
             let content = self.whole(&whole, place);
             let stored = StoredResponse { head: Arc::new(head), content: content.clone() };
             let is_stored = self.cache.keep(&key, &stored);
-            self.record.cached().count(if is_stored { Event::Stored } else { Event::Refused });
+            self.record.cache_counters().count(if is_stored { Event::Stored } else { Event::Refused });
             if is_stored {
                 self.stored_after_all(&key, asked_by.as_deref(), &stored.head, true);
             }
@@ -109,7 +109,7 @@ impl CacheExchange {
         if let Some(leader) = &fetching.leader {
             leader.tell(FetchOutcome::Coming(fill.clone()));
         }
-        let (cache, counters) = (self.cache.clone(), self.record.cached().clone());
+        let (cache, counters) = (self.cache.clone(), self.record.cache_counters().clone());
         let (leader, buffers) = (fetching.leader.take(), self.record.reserve_buffer());
         let pump = Pump::new(cache, counters, (key, memory_key, fill), max, unattended, leader, buffers);
         outlive(pump.run(body));
@@ -167,19 +167,19 @@ impl CacheExchange {
         class: RequesterClass,
         response: Response<Body>,
     ) -> Response<Body> {
-        self.record.cached().count(Event::Refused);
+        self.record.cache_counters().count(Event::Refused);
         let (status, fields) = (response.status(), response.headers());
-        let settings = self.record.cache_settings();
+        let settings = self.record.info.cache_settings();
         let refused = if self.may_have_lifetime(status, fields) {
             let says = ResponseDirectives::from_headers(fields, &settings.targeted);
-            let route_settings = &self.record.route().cache.route_settings;
+            let route_settings = &self.record.route_policy().cache.route_settings;
             let of = RequestTraits { personal: class.personal(), ..RequestTraits::default() };
             evaluate(of, (status, fields), &says, (route_settings, settings), clock::wall()).err()
         } else {
             Some(NotStorable::NoLifetime)
         };
         let length = response.body().size_hint().exact();
-        let second = self.cache.second(self.record.started);
+        let second = self.cache.second(self.record.info.started);
         let not_stored = match reconsider(refused, length, settings.max_object_size) {
             // The next response is judged.
             Ok(()) => {
@@ -191,14 +191,14 @@ impl CacheExchange {
                 why.as_str()
             }
         };
-        self.record.not_stored(not_stored);
+        self.record.cache.set_not_stored(not_stored);
         classify::recycle(key);
         self.passed(response, why, Some(KNOWN))
     }
 
     fn may_have_lifetime(&self, status: StatusCode, fields: &HeaderMap) -> bool {
-        let route_settings = &self.record.route().cache.route_settings;
-        freshness::may_have_lifetime(status, fields, route_settings, self.record.cache_settings())
+        let route_settings = &self.record.route_policy().cache.route_settings;
+        freshness::may_have_lifetime(status, fields, route_settings, self.record.info.cache_settings())
     }
 
     /// Reserves memory of the cache, evicting other responses for it.
@@ -240,7 +240,7 @@ impl CacheExchange {
             may_have_lifetime: self.may_have_lifetime(status, fields),
             length,
         };
-        screen(arrived, self.record.cache_settings().max_object_size)?;
+        screen(arrived, self.record.info.cache_settings().max_object_size)?;
         self.head(fetching, status, fields, length.and_then(|length| usize::try_from(length).ok()))
     }
 
@@ -251,10 +251,10 @@ impl CacheExchange {
         fields: &HeaderMap,
         length: Option<usize>,
     ) -> Result<StoredHead, NotStored> {
-        let settings = self.record.cache_settings();
+        let settings = self.record.info.cache_settings();
         let says = ResponseDirectives::from_headers(fields, &settings.targeted);
         let times = Times { requested: fetching.requested, received: clock::now(), wall: clock::wall() };
-        let route_settings = &self.record.route().cache.route_settings;
+        let route_settings = &self.record.route_policy().cache.route_settings;
         let storable =
             evaluate(fetching.read.traits, (status, fields), &says, (route_settings, settings), times.wall);
         let Storable { freshness, audience, excluded } = storable.map_err(NotStored::Refused)?;
@@ -292,7 +292,7 @@ impl CacheExchange {
         invalidation_keys::add_user_keys(
             &mut invalidation_keys,
             known,
-            self.record.route(),
+            self.record.route_policy(),
             &self.cache,
             principal,
         );
@@ -340,9 +340,9 @@ impl CacheExchange {
             NotStored::Unkept(Unkept::TooLarge) => Event::TooLarge,
             NotStored::Unkept(_) | NotStored::Refused(_) => Event::Refused,
         };
-        self.record.cached().count(event);
-        self.record.not_stored(why.as_str());
-        let class = fetching.read.requester_class(self.record.route().cache.route_settings.scope);
+        self.record.cache_counters().count(event);
+        self.record.cache.set_not_stored(why.as_str());
+        let class = fetching.read.requester_class(self.record.route_policy().cache.route_settings.scope);
         let Consequences { memory, drops_stored, nobody_waits, for_waiting } = UnstoredFetch {
             why,
             status,

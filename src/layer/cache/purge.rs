@@ -9,7 +9,7 @@ use super::error::CacheResult;
 use crate::cache::Cache;
 use crate::cache::key;
 use crate::fields::{forwarded, host};
-use crate::layer::record::{ByCache, RequestRecord};
+use crate::layer::record::{CacheHandling, RequestRecord};
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::message::inbound::Peer;
@@ -49,11 +49,11 @@ pub(crate) fn is_for_us(request: &Request<Body>, record: &RequestRecord, peer: &
     if !is_purge(request.method()) {
         return false;
     }
-    let policy = &record.snapshot.policy;
+    let policy = &record.info.snapshot.policy;
     let headers = request.headers();
     let says = headers.contains_key(forwarded::X_FORWARDED_FOR) || headers.contains_key(header::FORWARDED);
     let believed = says && policy.server.trusts(peer.address.ip());
-    let client = record.client;
+    let client = record.info.client;
     policy.purge_from.iter().any(|network| network.contains(&client)) && (believed || !is_passed_on(headers))
 }
 
@@ -66,15 +66,15 @@ fn is_passed_on(headers: &HeaderMap) -> bool {
 pub(super) async fn purge(cache: Arc<Cache>, routed: Box<Routed>) -> CacheResult {
     let target = routed.request.uri();
     let normal = path::normalise(target.path())?.normal.into_owned();
-    let policy = &routed.record.snapshot.policy;
+    let policy = &routed.record.info.snapshot.policy;
     let asked = host::text(routed.request.headers()).to_owned();
     let query = target.query().map(|query| {
         // The query as a GET of this URL has it in its key.
         let order = policy.routes.table.find(&Method::GET, &asked, &normal, 0);
-        let only = routed.record.snapshot.route(order).cache.route_settings.key_query.clone();
+        let only = routed.record.info.snapshot.route(order).cache.route_settings.key_query.clone();
         key::counted_query(query, only.as_deref(), &policy.cache.ignore_query).unwrap_or_default()
     });
-    routed.record.set_cache_outcome(ByCache::Purge);
+    routed.record.cache.set_handling(CacheHandling::Purge);
     let key_hasher = cache.invalidation.key_hasher;
     let mut invalidation_keys = vec![key_hasher.path(&normal)];
     if path::is_odd(&normal) {

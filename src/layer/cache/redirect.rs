@@ -7,7 +7,7 @@ use crate::policy::redirect::AskedFor;
 
 /// Returns the hosts and paths by which redirects are judged.
 pub(super) fn asked_for(routed: &Routed, path: &str) -> AskedFor {
-    let policy = &routed.record.snapshot.policy;
+    let policy = &routed.record.info.snapshot.policy;
     let headers = routed.request.headers();
     let mut hosts = vec![host::text(headers).to_owned()];
     if policy.server.trusts(routed.peer.address.ip()) {
@@ -21,6 +21,7 @@ pub(super) fn asked_for(routed: &Routed, path: &str) -> AskedFor {
     }
     let as_it_came = routed
         .record
+        .info
         .target
         .as_ref()
         .and_then(|target| path::normalise(target.path()).ok().map(|path| path.normal.into_owned()));

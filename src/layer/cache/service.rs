@@ -15,12 +15,12 @@ use super::miss::Miss;
 use crate::cache::Cache;
 use crate::cache::collapse::CollapsedFetch;
 use crate::cache::rules::eligibility::BypassReason;
-use crate::layer::record::ByCache;
+use crate::layer::record::CacheHandling;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 
-/// The representation layer as a tower layer; see the head of the file.
+/// The cache layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(crate) struct CacheLayer<S> {
     pub(super) inner: S,
@@ -48,15 +48,15 @@ where
     /// Forwards a write, with a guard that stamps by its response.
     pub(super) fn write(&mut self, routed: Box<Routed>) -> CacheFuture<S::Future> {
         let guard = InvalidationGuard::new(&routed, self.cache.clone());
-        routed.record.set_cache_outcome(ByCache::Write);
+        routed.record.cache.set_handling(CacheHandling::Write);
         self.send(routed, Purpose::Write(Box::new(guard)))
     }
 
     /// Forwards a request that bypasses the cache.
     pub(super) fn pass(&mut self, routed: Box<Routed>, why: BypassReason) -> CacheFuture<S::Future> {
-        routed.record.cached().count(crate::cache::counters::Event::Bypass);
-        routed.record.set_cache_outcome(ByCache::Bypass);
-        routed.record.not_stored(why.as_str());
+        routed.record.cache_counters().count(crate::cache::counters::Event::Bypass);
+        routed.record.cache.set_handling(CacheHandling::Bypass);
+        routed.record.cache.set_not_stored(why.as_str());
         self.send(routed, Purpose::Pass(why.forwarded()))
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn sets_cookie(response: &HeaderMap) -> bool {
 /// Invalidates the stored responses of the request's own credentials if the response removes a listed cookie, or if a
 /// write sets one for a client that had none. A mere renewal changes nothing.
 pub(crate) fn heed(record: &RequestRecord, method: &Method, request: &HeaderMap, response: &HeaderMap) {
-    let identity = &record.snapshot.policy.identity;
+    let identity = &record.info.snapshot.policy.identity;
     let now = clock::unix_seconds(clock::wall()) as i64;
     let lines = response.get_all(header::SET_COOKIE).iter();
     let cookies = lines.filter_map(|line| SetCookie::parse(line.as_bytes(), now));
@@ -38,7 +38,7 @@ pub(crate) fn heed(record: &RequestRecord, method: &Method, request: &HeaderMap,
     }
     let claims = record.verified_claims(request).as_ref().ok().and_then(Option::as_ref);
     let Some(principal) = identity.principal(request, claims) else { return };
-    let cache = record.cache();
+    let cache = record.shared_cache();
     let invalidation_keys: Vec<_> =
         principal.credentials.iter().map(|hash| cache.invalidation.key_hasher.credential(hash)).collect();
     cache.invalidation.stamp(&invalidation_keys, Mode::Hard, clock::now());

@@ -13,7 +13,7 @@ use crate::cache::rules::reuse::Failed;
 use crate::cache::selection;
 use crate::cache::selection::Candidate;
 use crate::fields::cache_status::{Member, Used};
-use crate::layer::record::{ByCache, RequestRecord};
+use crate::layer::record::{CacheHandling, RequestRecord};
 use crate::message::body::Body;
 use crate::runtime::clock;
 
@@ -29,12 +29,12 @@ pub(super) fn in_place_of_error(
     let failed = status.map_or(Failed::Unreachable, Failed::Status);
     let age =
         selection::in_place_of_error(candidate, &read.directives, failed, &cache.invalidation, clock::now())?;
-    record.cached().count(Event::IfError);
-    record.set_cache_outcome(ByCache::StaleIfError);
+    record.cache_counters().count(Event::IfError);
+    record.cache.set_handling(CacheHandling::StaleIfError);
     let member = Member {
         forwarded: Some(FwdReason::Stale.as_str()),
         forwarded_status: status.map(|status| status.as_u16()),
-        detail: Some(ByCache::StaleIfError.as_str()),
+        detail: Some(CacheHandling::StaleIfError.as_str()),
         used: Used::Stale,
         ..Member::default()
     };

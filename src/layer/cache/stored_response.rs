@@ -21,16 +21,16 @@ use crate::represent::compression_decision::has_no_content;
 
 /// Writes Cache-Status and X-Cache; details and the key only if the configuration asks for them.
 pub(super) fn say(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: Member<'_>) {
-    let debug = record.cache_settings().debug_header;
-    let key = match (&record.target, debug) {
+    let debug = record.info.cache_settings().debug_header;
+    let key = match (&record.info.target, debug) {
         (Some(target), true) => Some(target.as_str()),
         _ => None,
     };
     let detail = member.detail.filter(|_| debug);
     let member = Member { key, detail, ..member };
-    if member.without_key().is_none_or(|member| !record.says_of_cache(member)) {
+    if member.without_key().is_none_or(|member| !record.set_cache_status(member)) {
         member.append(headers);
-        if record.cache_settings().x_cache {
+        if record.info.cache_settings().x_cache {
             member.append_word(headers);
         }
     }
@@ -38,14 +38,14 @@ pub(super) fn say(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: M
 
 /// Writes the same on fields that have placeholders for it.
 fn say_in_place(record: &Rc<RequestRecord>, headers: &mut HeaderMap, member: Member<'_>) {
-    if record.cache_settings().debug_header {
+    if record.info.cache_settings().debug_header {
         headers.remove(CACHE_STATUS);
         headers.remove(X_CACHE);
         say(record, headers, member);
         return;
     }
     Member { detail: None, ..member }.put(headers);
-    if record.cache_settings().x_cache {
+    if record.info.cache_settings().x_cache {
         headers.insert(X_CACHE, HeaderValue::from_static(member.word()));
     } else {
         headers.remove(X_CACHE);
@@ -113,7 +113,7 @@ pub(super) fn hit(
     });
     let member = Member { ttl: Some(age.ttl(&stored.head.freshness)), detail: None, ..member };
     lines.add(CACHE_STATUS.as_str(), |out| member.write(out));
-    if record.cache_settings().x_cache {
+    if record.info.cache_settings().x_cache {
         lines.add(X_CACHE.as_str(), |out| out.extend_from_slice(member.word().as_bytes()));
     }
     let mut response = Response::new(Body::kept(content, stored.content.clone()).with_lines(lines));

@@ -20,14 +20,14 @@ pub(super) fn outlive(future: impl Future<Output = ()> + 'static) {
 
 /// Reserves a place for a read that continues without its client; `None` if there is none.
 pub(super) fn unattended(cache: &Cache, record: &RequestRecord) -> Option<BufferReservation> {
-    cache.unattended.read(record.client_slot(), max_unattended(record))
+    cache.unattended.read(record.info.client_slot(), max_unattended(record))
 }
 
 /// Returns the maximum number of reads of an upstream that continue without their clients: an eighth of its
 /// connections.
 pub(super) fn max_unattended(record: &RequestRecord) -> usize {
-    let upstream = record.route().upstream.unwrap_or(0);
-    let upstream = record.snapshot.policy.upstreams.get(upstream);
+    let upstream = record.route_policy().upstream.unwrap_or(0);
+    let upstream = record.info.snapshot.policy.upstreams.get(upstream);
     upstream.map_or(1, |upstream| (upstream.max_connections / 8).max(1))
 }
 

@@ -25,7 +25,7 @@ use crate::cache::rules::conditions::is_conditional;
 use crate::cache::rules::eligibility::FwdReason;
 use crate::cache::rules::storability::RequestTraits;
 use crate::cache::selection::{Candidate, is_fresh};
-use crate::layer::record::ByCache;
+use crate::layer::record::CacheHandling;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
@@ -40,7 +40,7 @@ pub(super) fn take_out(routed: &mut Routed) -> bool {
     let target = routed.request.uri();
     let Some(query) = target.query() else { return true };
     let only = routed.route.cache.route_settings.key_query.as_deref();
-    let ignored = &routed.record.snapshot.policy.cache.ignore_query;
+    let ignored = &routed.record.info.snapshot.policy.cache.ignore_query;
     let left = match key::counted_query(query, only, ignored) {
         Some(query) => PathAndQuery::try_from(format!("{}?{query}", target.path())),
         None => PathAndQuery::try_from(target.path()),
@@ -79,7 +79,7 @@ where
 
     fn find_fetch(&self, routed: &Routed, read: &Lookup, now: Instant) -> Option<Arc<CollapsedFetch>> {
         let key = self.collapse_key(routed, read, now);
-        self.cache.fetches.find(&key, &self.cache.invalidation, || routed.record.client_slot())
+        self.cache.fetches.find(&key, &self.cache.invalidation, || routed.record.info.client_slot())
     }
 
     /// Sends the request unchanged; see the head of the file.
@@ -90,11 +90,15 @@ where
         now: Instant,
     ) -> CacheFuture<S::Future> {
         let Miss { mut read, why, candidate } = miss;
-        routed.record.set_cache_outcome(if candidate.is_some() { ByCache::Expired } else { ByCache::Miss });
+        routed.record.cache.set_handling(if candidate.is_some() {
+            CacheHandling::Expired
+        } else {
+            CacheHandling::Miss
+        });
         let request = unserved(&routed, &read, candidate.as_ref());
         if !request.shows_storability(|class| self.knows(&read, class, now)) {
             classify::recycle(read.key);
-            routed.record.not_stored(UNCOUNTED);
+            routed.record.cache.set_not_stored(UNCOUNTED);
             return self.send(routed, Purpose::Pass(why));
         }
         read.traits.conditional = is_conditional(routed.request.headers());
@@ -155,7 +159,8 @@ where
         // Background fetches are limited to one for each key, and in number to those that may continue without clients.
         let key = self.collapse_key(&routed, &read, now);
         let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
-        let led = fetches.lead(&key, &invalidation_keys, begun, invalidation, || routed.record.client_slot());
+        let led =
+            fetches.lead(&key, &invalidation_keys, begun, invalidation, || routed.record.info.client_slot());
         let Some(leader) = led else { return };
         // Another fetch may have stored a response meanwhile.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
@@ -196,7 +201,7 @@ impl CacheExchange {
         mut fetching: Fetching,
         response: Response<Body>,
     ) -> Response<Body> {
-        self.record.cached().count(Event::Refused);
+        self.record.cache_counters().count(Event::Refused);
         let fill = fetching.fill.take();
         // A response that is stale at once would be fetched each time.
         let mut fits = || {
@@ -208,7 +213,7 @@ impl CacheExchange {
         {
             fill();
         }
-        self.record.not_stored(UNCOUNTED);
+        self.record.cache.set_not_stored(UNCOUNTED);
         self.passed(response, why, Some(UNCOUNTED))
     }
 }

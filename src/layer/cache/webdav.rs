@@ -86,8 +86,8 @@ fn destination(routed: &Routed, path: &str) -> Option<String> {
 }
 
 fn upstream(record: &RequestRecord) -> Option<&str> {
-    let upstream = record.route().upstream.unwrap_or(0);
-    record.snapshot.policy.upstreams.get(upstream).map(|upstream| &*upstream.name)
+    let upstream = record.route_policy().upstream.unwrap_or(0);
+    record.info.snapshot.policy.upstreams.get(upstream).map(|upstream| &*upstream.name)
 }
 
 /// Returns whether the upstream is known to speak WebDAV.

@@ -22,7 +22,7 @@ use crate::policy::redirect::OnRedirect;
 
 /// Explains whether the cache handles the request, and its cache key, tags and freshness lifetime.
 pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Cache>) {
-    let settings = &routed.record.snapshot.policy.cache;
+    let settings = &routed.record.info.snapshot.policy.cache;
     if !settings.enabled {
         told.say("cache", "off: cache.enabled is false");
         return;
@@ -129,7 +129,7 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
                     told_host,
                     target: format!("{path}{query}"),
                     upstream: text(shown.upstream),
-                    whose: Whose::new(shown.principal, &routed.record.snapshot.policy),
+                    whose: Whose::new(shown.principal, &routed.record.info.snapshot.policy),
                 });
             }
             let principal = read.principal.as_ref();
@@ -146,7 +146,7 @@ pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: 
 
 fn lifetime(told: &mut Explanation, routed: &Routed) {
     let route_settings = &routed.route.cache.route_settings;
-    let settings = &routed.record.snapshot.policy.cache;
+    let settings = &routed.record.info.snapshot.policy.cache;
     match route_settings.ttl {
         Some(ttl) => {
             let over = match route_settings.overrides {
@@ -192,7 +192,7 @@ fn lifetime(told: &mut Explanation, routed: &Routed) {
 
 /// Explains the invalidation that a write to this URL causes.
 pub(super) fn invalidation(told: &mut Explanation, routed: &Routed, method: &Method) {
-    let policy = &routed.record.snapshot.policy;
+    let policy = &routed.record.info.snapshot.policy;
     let Ok(normal) = path::normalise(routed.request.uri().path()) else { return };
     let host = host::text(routed.request.headers());
     let writes = !is_safe(method);

@@ -60,7 +60,7 @@ pub(crate) fn explain(
     if uri.authority().is_none() && !fields.iter().any(|(name, _)| name == header::HOST) {
         told.say("host", format!("{host}, because neither the URL nor a field names another"));
     }
-    let beginning = RequestInfo {
+    let info = RequestInfo {
         started: now,
         id: request_id(None),
         id_is_ours: true,
@@ -74,9 +74,9 @@ pub(crate) fn explain(
         grpc,
         trace: None,
         trace_state: None,
+        snapshot: snapshot.clone(),
     };
-    // This record is neither counted nor logged.
-    let record = Rc::new(RequestRecord::begin(beginning, snapshot.clone(), sink.clone()).for_background(now));
+    let record = Rc::new(RequestRecord::uncounted(info, sink.clone()));
     let read = path::normalise(uri.path());
     let normal = read.clone().map(|path| path.normal.into_owned());
     match &read {
@@ -96,7 +96,7 @@ pub(crate) fn explain(
     }
     let normal = normal.unwrap_or_default();
     let decided = route::decide(Observed { inbound, record: record.clone() });
-    let found = record.route();
+    let found = record.route_policy();
     explain_route(&mut told, snapshot, found, (method, &host, &normal));
     match decided {
         Err(error) => told.say("refused", format!("{}: {error}", rescue::status(&error).as_u16())),
@@ -171,7 +171,7 @@ fn mismatch(pattern: &Pattern, (method, host, path): (&Method, &str, &str)) -> O
 }
 
 fn explain_upstream(told: &mut Explanation, routed: &Routed) {
-    let policy = &routed.record.snapshot.policy;
+    let policy = &routed.record.info.snapshot.policy;
     let Some(upstream) = policy.upstreams.get(routed.route.upstream.unwrap_or(0)) else { return };
     let urls: Vec<&str> = upstream.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect();
     let mut line = format!("{} ({})", upstream.name, urls.join(", "));
@@ -185,7 +185,7 @@ fn explain_upstream(told: &mut Explanation, routed: &Routed) {
 }
 
 fn explain_caller(told: &mut Explanation, routed: &Routed) {
-    let policy = &routed.record.snapshot.policy;
+    let policy = &routed.record.info.snapshot.policy;
     let limits = &routed.route.limits;
     let headers = routed.request.headers();
     match routed.record.verified_claims(headers) {
@@ -214,7 +214,7 @@ fn explain_caller(told: &mut Explanation, routed: &Routed) {
     let named = listed.and_then(|listed| listed.name.clone());
     told.caller = Some(match (named, key.kind) {
         (Some(name), _) => AskedAs::Key(name),
-        (None, Kind::Ip) => AskedAs::Key(routed.record.client.to_string()),
+        (None, Kind::Ip) => AskedAs::Key(routed.record.info.client.to_string()),
         (None, _) if policy.hashes_are_shared => AskedAs::Key(format!("{:032x}", key.hash)),
         (None, _) => AskedAs::Unknown,
     });
@@ -257,7 +257,7 @@ fn explain_limits(told: &mut Explanation, tier: &Tier, routed: &Routed) {
 }
 
 fn explain_coding(told: &mut Explanation, routed: &mut Routed) {
-    let policy = routed.record.snapshot.policy.compression.clone();
+    let policy = routed.record.info.snapshot.policy.compression.clone();
     match represented::RepresentationRequest::read(routed) {
         Err(error) => {
             let error = error.into();

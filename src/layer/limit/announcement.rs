@@ -42,7 +42,8 @@ impl Announcement {
         Some(Announcement { tier: tier.clone(), standing, refused: !verdict.conforms(), here })
     }
 
-    pub(crate) fn tell(&self, headers: &mut HeaderMap, tell: Tell) {
+    /// Inserts the fields about the limits into those of a response.
+    pub(crate) fn insert_into(&self, headers: &mut HeaderMap, tell: Tell) {
         let Some(told) = self.told() else { return };
         if tell.ratelimit
             && let Some(policies) = self.policies()

@@ -42,7 +42,7 @@ impl<'a> Caller<'a> {
             given.iter().map(|key| policy.listed(key)).collect();
         let listed = found.iter().copied().flatten().next();
         let unlisted = found.contains(&None);
-        let identity = &routed.record.snapshot.policy.identity;
+        let identity = &routed.record.info.snapshot.policy.identity;
         let own = policy.unlisted == Unlisted::Own || matches!(policy.api_key, ApiKeyPlace::Claim(_));
         let of_kind = |kind: &KeyKind| match kind {
             KeyKind::ApiKey => match listed {
@@ -68,8 +68,8 @@ impl<'a> Caller<'a> {
 
 /// Returns the key of an address. Its hash is computed once for each connection and client, until the policy changes.
 fn of_address(routed: &Routed, policy: &LimitPolicy) -> Key {
-    let snapshot = &routed.record.snapshot;
-    let network = policy.network(routed.record.client);
+    let snapshot = &routed.record.info.snapshot;
+    let network = policy.network(routed.record.info.client);
     let hash = match routed.peer.partition.get() {
         Some((generation, known, hash)) if generation == snapshot.generation && known == network => hash,
         _ => {
@@ -126,7 +126,7 @@ fn tier<'a>(
         TierSource::Keys => listed.map(|listed| &listed.tier),
         TierSource::Claim(claim) => named(policy, &claims()?.text(claim)?),
         TierSource::Header(name) => {
-            if !routed.record.snapshot.policy.server.trusts(routed.peer.address.ip()) {
+            if !routed.record.info.snapshot.policy.server.trusts(routed.peer.address.ip()) {
                 return None;
             }
             named(policy, routed.request.headers().get(name)?.to_str().ok()?.trim())

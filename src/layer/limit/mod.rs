@@ -14,7 +14,7 @@ use tower::Service;
 
 use super::cache::purge;
 use super::either::Either;
-use super::record::Limited;
+use super::record::LimitDecision;
 use super::request_body;
 use super::routed::Routed;
 use crate::fields::rate_limit;
@@ -61,7 +61,7 @@ impl fmt::Display for LimitError {
 
 impl std::error::Error for LimitError {}
 
-/// The representation layer as a tower layer; see the head of the file.
+/// The limit layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(super) struct Limit<S> {
     inner: S,
@@ -89,7 +89,7 @@ where
     }
 
     fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
-        let policy = &routed.record.snapshot.policy;
+        let policy = &routed.record.info.snapshot.policy;
         let limits = &routed.route.limits;
         // A purge is not limited: it sends nothing to the upstream, and a client purges many URLs at once.
         if (policy.limits.enabled || limits.concurrency.is_some())
@@ -122,7 +122,7 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
     let exempt = limits.exempt && !routed.readings_differ;
     let quotas = policy.enabled && !exempt;
     let Caller { key, tier, rejected } = Caller::identify(routed, policy);
-    record.set_rank(tier.rank);
+    record.limit.set_rank(tier.rank);
     if quotas && rejected && !tier.shadow {
         limiter.counters.rejected.add(1);
         return Err(LimitError::Rejected);
@@ -138,13 +138,13 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
         cost: limits.cost,
         concurrency: limits.concurrency,
     };
-    let mut verdict = limiter.ask(&ask, record.started);
+    let mut verdict = limiter.ask(&ask, record.info.started);
     count(routed, &ask, &verdict);
-    if record.snapshot.policy.tells_of_requests() {
-        record.note_limits(Limited { key, tier: tier.clone(), violated: verdict.violated.clone() });
-    }
+    let is_shown = record.info.snapshot.policy.tells_of_requests();
+    let decision =
+        is_shown.then(|| LimitDecision { key, tier: tier.clone(), violated: verdict.violated.clone() });
     let announcement = Announcement::new(&verdict, tier, (limits, exempt), policy.tell);
-    record.limited(announcement, verdict.permit.take());
+    record.limit.decided(decision, announcement, verdict.permit.take());
     if verdict.conforms() || tier.shadow {
         return Ok(());
     }
@@ -163,7 +163,7 @@ pub(super) fn names<'a>(violated: &[Which], tier: &'a Tier) -> Vec<&'a str> {
 }
 
 fn count(routed: &Routed, ask: &Ask<'_>, verdict: &Verdict) {
-    let snapshot = &routed.record.snapshot;
+    let snapshot = &routed.record.info.snapshot;
     let series = |which: &Which| match which {
         Which::Quota(at) => ask.tier.limits.get(*at).map(|limit| limit.series),
         Which::Concurrency => Some(ask.tier.concurrency_series),

@@ -48,7 +48,7 @@ impl RepresentationRequest {
         let routes = || routed.rewritten_by.iter().chain([&routed.route]);
         let (compress, etag) = (routes().all(|route| route.compress), routes().all(|route| route.etag));
         let ttl = routes().filter_map(|route| route.browser_ttl).next_back();
-        let policy = &routed.record.snapshot.policy.compression;
+        let policy = &routed.record.info.snapshot.policy.compression;
         let request = &mut routed.request;
         let method = request.method().clone();
         let headers = request.headers_mut();
@@ -118,7 +118,7 @@ impl RepresentationRequest {
             && self.range.is_none()
             && self.conditions.as_ref().is_none_or(|conditions| conditions.is_none_match())
             && routes().all(|route| route.response.is_empty());
-        let form = (routed.record.snapshot.generation << 8) | (u64::from(self.etag) << 7) | coding;
+        let form = (routed.record.info.snapshot.generation << 8) | (u64::from(self.etag) << 7) | coding;
         HeadVariant::new(form).filter(|_| usual)
     }
 

@@ -52,9 +52,9 @@ impl Representing {
 
     /// Records that kept encoded content is sent once more, and perhaps encodes it again with more effort.
     pub(super) fn gives_again(&self, coding: Coding, kept: &Arc<dyn Kept>, before: usize, after: usize) {
-        self.record.coded(coding.as_str(), Rc::new(Cell::new(before as u64)));
+        self.record.represent.set_coding(coding.as_str(), Rc::new(Cell::new(before as u64)));
         let effort = self.policy().compression.effort;
-        self.counters().recoding.perhaps(self.record.represented(), kept, coding, effort, after);
+        self.counters().recoding.perhaps(self.record.represent_counters(), kept, coding, effort, after);
     }
 
     /// Encodes the response: in one call if that is quick, else as it passes.
@@ -63,7 +63,7 @@ impl Representing {
         if self.asked.method == Method::HEAD {
             return Response::from_parts(parts, content.gathered.into_body());
         }
-        let effort = self.record.snapshot.policy.compression.effort;
+        let effort = self.record.info.snapshot.policy.compression.effort;
         let counters = self.counters().coding(coding);
         if let Some(kept) = &content.kept
             && let Some(made) = kept.made(coding.as_str())
@@ -72,7 +72,7 @@ impl Representing {
             return Response::from_parts(parts, Body::kept(made, kept.clone()));
         }
         let before = Rc::new(Cell::new(0));
-        self.record.coded(coding.as_str(), before.clone());
+        self.record.represent.set_coding(coding.as_str(), before.clone());
         // Content that is kept stays in memory beside its encoding, so there must be room for both.
         let room = content.kept.is_none() || self.has_room();
         if room

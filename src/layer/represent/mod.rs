@@ -47,7 +47,7 @@ where
     fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
         // An upgrade has no representation, and gRPC encodes its messages itself. A signed request is forwarded
         // unchanged, so the upstream handles its Accept-Encoding, Range and conditions.
-        if routed.upgrade.is_some() || routed.record.grpc || routed.signed {
+        if routed.upgrade.is_some() || routed.record.info.grpc || routed.signed {
             return RepresentFuture::Below(self.0.call(routed), None);
         }
         match RepresentationRequest::read(&mut routed) {

@@ -103,11 +103,11 @@ pub(super) struct Content {
 
 impl Representing {
     pub(super) fn policy(&self) -> &Policy {
-        &self.record.snapshot.policy
+        &self.record.info.snapshot.policy
     }
 
     pub(super) fn counters(&self) -> &Counters {
-        self.record.represented()
+        self.record.represent_counters()
     }
 
     /// Decides about a response as far as possible without more content.
@@ -270,7 +270,7 @@ impl Representing {
     }
 
     fn room(&self) -> Room<'_> {
-        self.record.room(self.record.client_slot())
+        self.record.room(self.record.info.client_slot())
     }
 
     /// Returns whether more may be buffered for the client.

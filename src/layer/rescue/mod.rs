@@ -335,7 +335,7 @@ fn body(error: &BodyError) -> ProblemResponse {
     }
 }
 
-/// The representation layer as a tower layer; see the head of the file.
+/// The rescue layer as a tower layer; see the head of the file.
 #[derive(Clone)]
 pub(super) struct Rescue<S>(pub S);
 
@@ -386,24 +386,27 @@ where
             None => {
                 // A panic ends only its own request. Dropping the future frees what it held.
                 this.inner = None;
-                this.record.panicked();
+                this.record.count_panic();
                 "panic".into()
             }
         };
         let response = problem_for(&error);
         if response.fault != Fault::Client
-            && let Some(others) = this.record.may_tell_failure()
+            && let Some(others) = this.record.may_log_failure()
         {
-            let request_id = this.record.id.to_str().unwrap_or("-");
+            let request_id = this.record.info.id.to_str().unwrap_or("-");
             let not_told = (others > 0).then_some(others);
             tracing::warn!(request_id, status = response.status.as_u16(), %error, not_told, "{}", response.problem_type.title);
         }
-        this.record.failed(response.fault, error.to_string());
+        this.record.error.set(response.fault, error.to_string());
         this.record.response_started(response.status);
-        let mut response =
-            if this.record.grpc { response.into_grpc() } else { response.into_response(&this.record.id) };
+        let mut response = if this.record.info.grpc {
+            response.into_grpc()
+        } else {
+            response.into_response(&this.record.info.id)
+        };
         // Applies the route's edits, for example so that a browser's script may read a 429.
-        this.record.edit_own(response.headers_mut());
+        this.record.edit_own_response(response.headers_mut());
         Poll::Ready(Ok(response))
     }
 }
