@@ -370,7 +370,7 @@ impl Upstream {
         outcome.line.replace(Some(Queued::new(address.permits.clone(), client)));
         let waited = tokio::time::timeout(self.policy.queue_timeout, acquire).await;
         outcome.line.replace(None);
-        let nanoseconds = clock::nanoseconds(since.elapsed());
+        let nanoseconds = clock::nanoseconds(clock::now().saturating_duration_since(since));
         self.counters.wait_nanoseconds.add(nanoseconds);
         match waited {
             Ok(Some(permit)) => Ok(permit),

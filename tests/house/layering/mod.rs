@@ -104,6 +104,16 @@ fn the_three_absences() {
     }
 }
 
+/// `Instant::elapsed` reads the clock too; the lint knows only `now`.
+#[test]
+fn time_is_read_in_the_clock_alone() {
+    let sources = all();
+    let reads = |source: &&&source::Source| circles::without_tests(&source.code).contains(".elapsed()");
+    let files = circles::without_test_files(&sources);
+    let found: Vec<_> = files.iter().filter(reads).map(|source| source.path.display().to_string()).collect();
+    assert!(found.is_empty(), "call clock::now and saturating_duration_since: {found:?}");
+}
+
 #[test]
 fn files_open_with_what_they_are_for_and_stay_readable() {
     for source in all() {
