@@ -99,11 +99,6 @@ impl<'a> Room<'a> {
     pub(crate) fn arrival(self) -> Arrival {
         Arrival::new(self.memory.clone(), self.client)
     }
-
-    /// Returns an empty reservation of the client.
-    pub(crate) fn reserve(self) -> BufferReservation {
-        BufferReservation::new(self.memory.clone(), self.client)
-    }
 }
 
 /// Returns content that keeps `held`, such as its reservation, alive until its last reference is dropped. A library

@@ -116,7 +116,7 @@ impl Upload {
         now: fn() -> Instant,
     ) -> Upload {
         let room = room.filter(|_| body.is_streaming());
-        let given = room.map(|room| Given { memory: room.reserve(), unwritten: Arc::default() });
+        let given = room.map(|room| Given { memory: room.reservation(), unwritten: Arc::default() });
         Upload { body, stream, rest: Bytes::new(), stage: Stage::Given(now()), shared, given, now }
     }
 
