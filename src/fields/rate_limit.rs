@@ -60,7 +60,7 @@ pub(crate) fn seconds(wait: Duration) -> u64 {
 
 /// The limit that is closest to exhaustion, as the client is told of it (appendix B.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct UpstreamRateLimit<'a> {
+pub(crate) struct RateLimitState<'a> {
     pub name: &'a str,
     pub quota: u32,
     /// Remaining requests, or remaining quota units.
@@ -71,7 +71,7 @@ pub(crate) struct UpstreamRateLimit<'a> {
     pub refused: bool,
 }
 
-impl UpstreamRateLimit<'_> {
+impl RateLimitState<'_> {
     fn item(&self) -> Option<HeaderValue> {
         fresh::value(self.name.len() + MAX_NUMBERS_LENGTH, |out| self.write(out))
     }
@@ -93,25 +93,25 @@ impl UpstreamRateLimit<'_> {
 }
 
 /// Returns whether a field is one that this module writes.
-pub(crate) fn is_told(name: &HeaderName) -> bool {
-    static TOLD: [HeaderName; 5] =
+pub(crate) fn is_rate_limit_field(name: &HeaderName) -> bool {
+    static FIELDS: [HeaderName; 5] =
         [RATELIMIT, RATELIMIT_POLICY, LEGACY_LIMIT, LEGACY_REMAINING, LEGACY_RESET];
-    TOLD.contains(name)
+    FIELDS.contains(name)
 }
 
 /// Writes both fields as lines of a head, for a response in which the upstream sets neither.
-pub(crate) fn write(out: &mut BytesMut, policies: &HeaderValue, told: &UpstreamRateLimit<'_>) {
+pub(crate) fn write(out: &mut BytesMut, policies: &HeaderValue, state: &RateLimitState<'_>) {
     out.put_slice(b"ratelimit-policy: ");
     out.put_slice(policies.as_bytes());
     out.put_slice(b"\r\nratelimit: ");
-    told.write(out);
+    state.write(out);
     out.put_slice(b"\r\n");
 }
 
 /// Adds both fields to a response. The upstream's own limits are only made stricter (section 7.2): of two items with
 /// the same name the stricter stays, and items with other names are kept.
-pub(crate) fn tell(headers: &mut HeaderMap, policies: &HeaderValue, told: &UpstreamRateLimit<'_>) {
-    let Some(item) = told.item() else { return };
+pub(crate) fn insert_into(headers: &mut HeaderMap, policies: &HeaderValue, state: &RateLimitState<'_>) {
+    let Some(item) = state.item() else { return };
     if !put(headers, RATELIMIT_POLICY, policies) {
         let policies = policies.to_str().unwrap_or_default();
         merge(headers, &RATELIMIT_POLICY, policies, |ours, theirs| rate(ours) < rate(theirs));
@@ -132,11 +132,11 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) -> bool {
 }
 
 /// Writes the older fields as lines of a head, for a response in which the upstream sets none of them.
-pub(crate) fn write_legacy(out: &mut BytesMut, told: &UpstreamRateLimit<'_>, unix_now: u64) {
-    let reset = told.reset.map(|reset| ("x-ratelimit-reset: ", unix_now + seconds(reset)));
+pub(crate) fn write_legacy(out: &mut BytesMut, state: &RateLimitState<'_>, unix_now: u64) {
+    let reset = state.reset.map(|reset| ("x-ratelimit-reset: ", unix_now + seconds(reset)));
     let numbers = [
-        ("x-ratelimit-limit: ", u64::from(told.quota)),
-        ("x-ratelimit-remaining: ", u64::from(told.remaining)),
+        ("x-ratelimit-limit: ", u64::from(state.quota)),
+        ("x-ratelimit-remaining: ", u64::from(state.remaining)),
     ];
     for (name, number) in numbers.into_iter().chain(reset) {
         out.put_slice(name.as_bytes());
@@ -147,15 +147,15 @@ pub(crate) fn write_legacy(out: &mut BytesMut, told: &UpstreamRateLimit<'_>, uni
 
 /// Adds the older fields. The reset time is in seconds since the Unix epoch, the most common meaning. Fields of the
 /// upstream stay if they are stricter.
-pub(crate) fn tell_legacy(headers: &mut HeaderMap, told: &UpstreamRateLimit<'_>, unix_now: u64) {
+pub(crate) fn insert_legacy_into(headers: &mut HeaderMap, state: &RateLimitState<'_>, unix_now: u64) {
     let lines = headers.get_all(LEGACY_REMAINING).iter().filter_map(|value| value.to_str().ok());
     let app = lines.flat_map(|line| line.split(',')).filter_map(|part| part.trim().parse::<u64>().ok()).min();
-    if app.is_some_and(|app| app <= u64::from(told.remaining)) {
+    if app.is_some_and(|app| app <= u64::from(state.remaining)) {
         return;
     }
-    headers.insert(LEGACY_LIMIT, HeaderValue::from(told.quota));
-    headers.insert(LEGACY_REMAINING, HeaderValue::from(told.remaining));
-    match told.reset {
+    headers.insert(LEGACY_LIMIT, HeaderValue::from(state.quota));
+    headers.insert(LEGACY_REMAINING, HeaderValue::from(state.remaining));
+    match state.reset {
         Some(reset) => headers.insert(LEGACY_RESET, HeaderValue::from(unix_now + seconds(reset))),
         None => headers.remove(LEGACY_RESET),
     };
@@ -226,8 +226,8 @@ fn merge(
 mod tests {
     use super::*;
 
-    fn told(remaining: u32, reset: u64) -> UpstreamRateLimit<'static> {
-        UpstreamRateLimit {
+    fn state(remaining: u32, reset: u64) -> RateLimitState<'static> {
+        RateLimitState {
             name: "a",
             quota: 10,
             remaining,
@@ -255,10 +255,10 @@ mod tests {
     fn alone() {
         let mut headers = HeaderMap::new();
         let policies = HeaderValue::from_static("\"a\";q=10;w=60");
-        tell(&mut headers, &policies, &told(3, 5001));
+        insert_into(&mut headers, &policies, &state(3, 5001));
         assert_eq!(shown(&headers, "ratelimit-policy"), "\"a\";q=10;w=60");
         assert_eq!(shown(&headers, "ratelimit"), "\"a\";r=3;t=6");
-        tell_legacy(&mut headers, &told(3, 5001), 1_000_000);
+        insert_legacy_into(&mut headers, &state(3, 5001), 1_000_000);
         assert_eq!(shown(&headers, "x-ratelimit-limit"), "10");
         assert_eq!(shown(&headers, "x-ratelimit-remaining"), "3");
         assert_eq!(shown(&headers, "x-ratelimit-reset"), "1000006");
@@ -267,14 +267,14 @@ mod tests {
     #[test]
     fn lines_say_what_fields_say() {
         let policies = HeaderValue::from_static("\"a\";q=10;w=60");
-        let in_flight = UpstreamRateLimit { reset: None, ..told(3, 0) };
-        for told in [told(3, 5001), in_flight] {
+        let in_flight = RateLimitState { reset: None, ..state(3, 0) };
+        for state in [state(3, 5001), in_flight] {
             let (mut headers, mut lines) = (HeaderMap::new(), BytesMut::new());
-            tell(&mut headers, &policies, &told);
-            tell_legacy(&mut headers, &told, 1_000_000);
-            assert!(headers.keys().all(is_told) && !is_told(&http::header::DATE));
-            write(&mut lines, &policies, &told);
-            write_legacy(&mut lines, &told, 1_000_000);
+            insert_into(&mut headers, &policies, &state);
+            insert_legacy_into(&mut headers, &state, 1_000_000);
+            assert!(headers.keys().all(is_rate_limit_field) && !is_rate_limit_field(&http::header::DATE));
+            write(&mut lines, &policies, &state);
+            write_legacy(&mut lines, &state, 1_000_000);
             let written = lines[..].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             let mut written: Vec<&[u8]> = written.map(|line| line.strip_suffix(b"\r").unwrap()).collect();
             let said = headers
@@ -288,12 +288,12 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_with_jitter_but_for_refusals() {
-        let long = UpstreamRateLimit { refused: false, ..told(3, 100_000) };
+    fn reset_times_have_jitter_except_in_refusals() {
+        let long = RateLimitState { refused: false, ..state(3, 100_000) };
         for _ in 0..100 {
             assert!((100..=110).contains(&long.jittered(100)));
         }
-        assert_eq!(told(0, 100_000).jittered(100), 100);
+        assert_eq!(state(0, 100_000).jittered(100), 100);
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("ratelimit", app.parse().unwrap());
             headers.insert("ratelimit-policy", upstream_policy.parse().unwrap());
-            tell(&mut headers, &HeaderValue::from_static("\"a\";q=10;w=60"), &told(3, 5001));
+            insert_into(&mut headers, &HeaderValue::from_static("\"a\";q=10;w=60"), &state(3, 5001));
             assert_eq!(
                 (shown(&headers, "ratelimit"), shown(&headers, "ratelimit-policy")),
                 (field.to_owned(), policy.to_owned())
@@ -321,7 +321,7 @@ mod tests {
         for (app, left) in [("2", "2"), ("9", "3"), ("9, 1", "9, 1"), ("many", "3")] {
             let mut headers = HeaderMap::new();
             headers.insert("x-ratelimit-remaining", app.parse().unwrap());
-            tell_legacy(&mut headers, &told(3, 5001), 0);
+            insert_legacy_into(&mut headers, &state(3, 5001), 0);
             assert_eq!(shown(&headers, "x-ratelimit-remaining"), left);
         }
     }

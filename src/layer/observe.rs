@@ -135,7 +135,10 @@ where
         // map unless a layer has to see them.
         let as_lines = record.info.takes_lines()
             && !response.body().is_tunnel()
-            && !response.headers().keys().any(|name| *name == X_REQUEST_ID || rate_limit::is_told(name));
+            && !response
+                .headers()
+                .keys()
+                .any(|name| *name == X_REQUEST_ID || rate_limit::is_rate_limit_field(name));
         if as_lines {
             response.body_mut().set_own_fields(record.clone());
         } else {

@@ -214,9 +214,9 @@ const USES: &[Use] = &[
     }),
     ("RateLimit", |headers, _| {
         let told =
-            rate_limit::UpstreamRateLimit { name: "a", quota: 1, remaining: 1, reset: None, refused: false };
-        rate_limit::tell(&mut headers.clone(), &HeaderValue::from_static("\"a\";q=1;w=1"), &told);
-        rate_limit::tell_legacy(&mut headers.clone(), &told, 0);
+            rate_limit::RateLimitState { name: "a", quota: 1, remaining: 1, reset: None, refused: false };
+        rate_limit::insert_into(&mut headers.clone(), &HeaderValue::from_static("\"a\";q=1;w=1"), &told);
+        rate_limit::insert_legacy_into(&mut headers.clone(), &told, 0);
     }),
     ("a query", |headers, name| {
         let text = String::from_utf8(value(headers, name)).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue};
 
-use crate::fields::rate_limit::{self, UpstreamRateLimit};
+use crate::fields::rate_limit::{self, RateLimitState};
 use crate::limit::tier::{CONCURRENCY, Tier, joined};
 use crate::limit::{Standing, Verdict, Which};
 use crate::policy::limits::{RouteLimits, Tell};
@@ -44,31 +44,31 @@ impl Announcement {
 
     /// Inserts the fields about the limits into those of a response.
     pub(crate) fn insert_into(&self, headers: &mut HeaderMap, tell: Tell) {
-        let Some(told) = self.told() else { return };
+        let Some(state) = self.state() else { return };
         if tell.ratelimit
             && let Some(policies) = self.policies()
         {
-            rate_limit::tell(headers, policies, &told);
+            rate_limit::insert_into(headers, policies, &state);
         }
         if tell.legacy {
-            rate_limit::tell_legacy(headers, &told, clock::unix_seconds(clock::wall()) as u64);
+            rate_limit::insert_legacy_into(headers, &state, clock::unix_seconds(clock::wall()) as u64);
         }
     }
 
     /// Writes the same fields as lines, for a response that has none of them yet.
     pub(crate) fn write(&self, out: &mut BytesMut, tell: Tell) {
-        let Some(told) = self.told() else { return };
+        let Some(state) = self.state() else { return };
         if tell.ratelimit
             && let Some(policies) = self.policies()
         {
-            rate_limit::write(out, policies, &told);
+            rate_limit::write(out, policies, &state);
         }
         if tell.legacy {
-            rate_limit::write_legacy(out, &told, clock::unix_seconds(clock::wall()) as u64);
+            rate_limit::write_legacy(out, &state, clock::unix_seconds(clock::wall()) as u64);
         }
     }
 
-    fn told(&self) -> Option<UpstreamRateLimit<'_>> {
+    fn state(&self) -> Option<RateLimitState<'_>> {
         let (name, quota) = match self.standing.which {
             Which::Concurrency => (CONCURRENCY, self.here.as_ref().map_or(0, |here| here.max)),
             Which::Quota(at) => {
@@ -77,7 +77,7 @@ impl Announcement {
             }
         };
         let Standing { remaining, wait: reset, .. } = self.standing;
-        Some(UpstreamRateLimit { name, quota, remaining, reset, refused: self.refused })
+        Some(RateLimitState { name, quota, remaining, reset, refused: self.refused })
     }
 
     /// Returns the `RateLimit-Policy` value on this route.
