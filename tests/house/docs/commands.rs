@@ -11,7 +11,7 @@ use super::markdown::Document;
 use crate::harness::*;
 
 /// Commands of `sh no-run`, by how they begin, and why they are not run here.
-const NOT_RUN: [(&str, &str); 14] = [
+const NOT_RUN: [(&str, &str); 18] = [
     ("cargo run --release -- demo", "tests/e2e/demo.rs does"),
     ("cargo install --path .", "the same as the release build"),
     ("tests/run", "it runs this test"),
@@ -22,6 +22,10 @@ const NOT_RUN: [(&str, &str); 14] = [
     ("export ", "sets what the next command needs"),
     ("APP_IMAGE=", "tests/run --image brings the compose file up"),
     ("kubectl ", "needs a cluster; tests/manifests checks what is applied"),
+    ("helm ", "needs a cluster; tests/manifests renders the chart"),
+    ("pillion inject", "needs a manifest; tests/manifests runs it on tests/inject"),
+    ("pillion compose", "needs a Compose file; src/cli/compose.rs tests it"),
+    ("pillion convert", "needs nginx's files; tests/e2e/convert.rs runs it"),
     ("install -", "writes into the system"),
     ("systemctl ", "needs systemd; tests/e2e/deploy.rs checks the unit"),
     ("pillion quit", "ends what the others need"),
