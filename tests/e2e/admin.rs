@@ -1,14 +1,12 @@
 //! Tests of the admin and probes listeners, and of Pillion's own error responses.
 
-use crate::harness;
-
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::harness::script::upstream;
 use crate::harness::wire::ask;
 use crate::harness::{
-    Answer, Pillion, Request, Script, absent_app, eventually, exchange, free_address, now, ok,
+    self, Answer, Pillion, Request, Script, absent_app, eventually, exchange, free_address, now, ok,
 };
 
 const PROBES: &str =

@@ -1,11 +1,9 @@
 //! Tests of `pillion demo`: every command that it prints does what its comment says.
 
-use crate::harness;
-
 use std::process::Command;
 use std::sync::Arc;
 
-use crate::harness::{Folder, Pillion, eventually, printed};
+use crate::harness::{self, Folder, Pillion, eventually, printed};
 
 const CLINIC: &str = include_str!("../../examples/clinic.toml");
 

@@ -1,12 +1,10 @@
 //! Tests of message framing: input that two parsers could read differently is refused with a readable error, and none
 //! of it reaches the upstream. The tests use raw sockets, because no client library sends such input.
 
-use crate::harness;
-
 use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
 
-use crate::harness::{Pillion, Script, connect, ok, raw};
+use crate::harness::{self, Pillion, Script, connect, ok, raw};
 
 /// Heads that are refused, each with its status. HOST stands for a valid `Host` line.
 const REFUSED: &[(&str, &str, u16)] = &[

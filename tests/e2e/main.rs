@@ -7,10 +7,6 @@ mod harness;
 
 mod admin;
 mod cache;
-mod cache_attacks;
-mod cache_operations;
-mod cache_purge;
-mod cache_writes;
 mod clients;
 mod config;
 mod convert;

@@ -1,13 +1,11 @@
 //! Tests of metrics as a scraper sees them: what is counted, under which labels, and in which format.
 
-use crate::harness;
-
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::harness::script::upstream;
 use crate::harness::wire::ask;
-use crate::harness::{Pillion, Script, eventually, exchange, ok};
+use crate::harness::{self, Pillion, Script, eventually, exchange, ok};
 
 /// Parses samples by name and labels. Panics if the text is no valid exposition.
 #[track_caller]

@@ -1,11 +1,9 @@
 //! Tests of the reference configuration: it loads, and lists every key.
 
-use crate::harness;
-
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Folder, printed};
+use crate::harness::{self, Folder, printed};
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/pillion.toml");
 

@@ -126,3 +126,16 @@ fn files_open_with_what_they_are_for_and_stay_readable() {
         }
     }
 }
+
+#[test]
+fn tests_open_with_what_they_are_for_and_stay_readable() {
+    let tests = source::root().with_file_name("tests");
+    let mut paths = Vec::new();
+    source::find(&tests, &mut paths);
+    for path in paths {
+        let (shown, text) = (path.strip_prefix(&tests).unwrap(), std::fs::read_to_string(&path).unwrap());
+        assert!(text.starts_with("//!"), "tests/{} does not say what it is for", shown.display());
+        let lines = text.lines().count();
+        assert!(lines <= 500, "tests/{} has {lines} lines; several subjects?", shown.display());
+    }
+}

@@ -41,7 +41,8 @@ pub(crate) fn all() -> Vec<Source> {
     paths.into_iter().filter(|path| !path.ends_with("main.rs")).map(source).collect()
 }
 
-fn find(folder: &Path, into: &mut Vec<PathBuf>) {
+/// Every Rust file below a folder.
+pub(crate) fn find(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

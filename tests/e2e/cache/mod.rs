@@ -1,0 +1,13 @@
+//! Tests of the cache on the real binary: reuse, fetches, invalidation, attacks, and the operator's view.
+
+mod attacks;
+mod fetches;
+mod invalidation;
+mod operations;
+mod purge;
+mod reuse;
+mod tokens;
+mod tools;
+mod tripwire;
+mod webdav;
+mod writes;
