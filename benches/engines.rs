@@ -35,6 +35,16 @@ fn table(count: usize) -> Table {
     Table::new((0..count).map(|at| format!("GET /api/service{at}/{{id}}/items/**")))
 }
 
+/// Routes of every form: prefixes, suffixes, and `**` in the middle and in front.
+fn mixed(count: usize) -> Table {
+    Table::new((0..count).map(|at| match at % 4 {
+        0 => format!("GET /api/service{at}/{{id}}/items/**"),
+        1 => format!("GET /@scope{at}-{{x}}/{{name}}"),
+        2 => format!("GET /v{at}/**/blobs/{{digest}}"),
+        _ => format!("GET /**/{{file}}.f{at}"),
+    }))
+}
+
 /// The promise: ten thousand routes in at most 1.5 x the time of ten.
 fn routes(c: &mut Criterion) {
     for count in [10, 10_000] {
@@ -46,6 +56,14 @@ fn routes(c: &mut Criterion) {
         c.bench_function(&format!("none of {count} routes"), |b| {
             b.iter(|| table.find(&Method::GET, black_box("clinic.example"), black_box("/other/path")));
         });
+        let table = mixed(count);
+        for (form, path) in
+            [("prefix", "/@scope5-x/core"), ("middle", "/v6/a/b/blobs/x"), ("suffix", "/a/b/c.f7")]
+        {
+            c.bench_function(&format!("a {form} among {count} mixed routes"), |b| {
+                b.iter(|| table.find(&Method::GET, black_box("clinic.example"), black_box(path)));
+            });
+        }
     }
 }
 

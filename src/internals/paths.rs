@@ -4,7 +4,8 @@ use http::uri::PathAndQuery;
 
 use crate::policy::loose::reading as loose_reading;
 use crate::policy::path::normalise;
-use crate::policy::template::{Pattern, Template};
+use crate::policy::pattern::Pattern;
+use crate::policy::template::Template;
 
 /// Reads `data` as a path, followed by a template on the next line.
 ///

@@ -2,8 +2,8 @@
 
 use http::Method;
 
+use crate::policy::pattern::Pattern;
 use crate::policy::table::RouteTable;
-use crate::policy::template::Pattern;
 
 /// A table of routes, given by their patterns.
 pub struct Table(RouteTable);

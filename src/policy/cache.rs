@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http::Method;
 
+use super::pattern::{Methods, Pattern};
 use super::redirect::OnRedirect;
-use super::template::{Methods, Pattern};
+use super::segment::Capture;
 use crate::cache::invalidation::Mode;
 use crate::cache::settings::RouteCacheSettings;
 
@@ -32,20 +33,21 @@ pub(crate) struct RouteCache {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     Text(String),
-    /// The segment at this index, and its name in the template.
-    Segment(usize, String),
+    /// The value of a name in the template, and the name.
+    Value(Capture, String),
 }
 
 /// A tag with segments of the matched path in it, such as `patient:{id}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TagTemplate(Vec<Piece>);
 
-/// As in the configuration, with the places of segments in place of their names.
+/// As in the configuration, with the places of values in place of their names.
 impl std::fmt::Display for TagTemplate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|piece| match piece {
             Piece::Text(text) => f.write_str(text),
-            Piece::Segment(place, _) => write!(f, "{{{place}}}"),
+            Piece::Value(Capture { place, prefix: 0, suffix: 0 }, _) => write!(f, "{{{place}}}"),
+            Piece::Value(Capture { place, prefix, suffix }, _) => write!(f, "{{{place}:{prefix}:{suffix}}}"),
         })
     }
 }
@@ -63,8 +65,8 @@ impl TagTemplate {
             let Some((name, after)) = after.strip_prefix('{').and_then(|after| after.split_once('}')) else {
                 return Err("a brace that is not closed, or not opened".to_owned());
             };
-            match pattern.template.position(name) {
-                Some(place) => pieces.push(Piece::Segment(place, name.to_owned())),
+            match pattern.template.capture(name) {
+                Some(capture) => pieces.push(Piece::Value(capture, name.to_owned())),
                 None => return Err(format!("{{{name}}} is not in the path that is matched")),
             }
             rest = after;
@@ -81,11 +83,7 @@ impl TagTemplate {
         for piece in &self.0 {
             match piece {
                 Piece::Text(piece) => text.push_str(piece),
-                Piece::Segment(place, _) => {
-                    text.push_str(
-                        path.split('/').filter(|segment| !segment.is_empty()).nth(*place).unwrap_or(""),
-                    );
-                }
+                Piece::Value(capture, _) => text.push_str(capture.value(path).unwrap_or("")),
             }
         }
         text
@@ -105,7 +103,7 @@ impl TagTemplate {
                 .iter()
                 .map(|piece| match piece {
                     Piece::Text(text) => Some(text.clone()),
-                    Piece::Segment(..) => None,
+                    Piece::Value(..) => None,
                 })
                 .collect()
         };
@@ -169,6 +167,10 @@ mod tests {
         let filled = TagTemplate::parse("{kind}:{id}!", &pattern).unwrap();
         assert_eq!(filled.fill("/api/patients/7/notes"), "patients:7!");
         assert_eq!(filled.fill("/api/patients/7"), "patients:7!");
+        let pattern = Pattern::parse("GET /v2/**/blobs/sha256:{digest}").unwrap();
+        let filled = TagTemplate::parse("blob:{digest}", &pattern).unwrap();
+        assert_eq!(filled.fill("/v2/library/nginx/blobs/sha256:7"), "blob:7");
+        let pattern = Pattern::parse("GET /api/{kind}/{id}/**").unwrap();
         assert!(TagTemplate::parse("{x}", &pattern).is_err());
         assert!(TagTemplate::parse("a}b", &pattern).is_err() && TagTemplate::parse("a{b", &pattern).is_err());
         let fixed = TagTemplate::parse("patients", &pattern).unwrap();

@@ -1,6 +1,7 @@
 //! The compiled configuration: immutable, complete, and valid by construction. Only `config::compile` creates a
 //! [`Policy`], and only `reload` replaces it as a whole. This room knows nothing of configuration files.
 
+mod affixed;
 pub(crate) mod cache;
 mod compression;
 pub(crate) mod descriptors;
@@ -12,9 +13,11 @@ mod log;
 pub(crate) mod loose;
 mod metrics;
 pub(crate) mod path;
+pub(crate) mod pattern;
 pub(crate) mod redirect;
 mod route;
 pub(crate) mod secrets;
+pub(crate) mod segment;
 mod server;
 pub(crate) mod source_file;
 pub(crate) mod table;

@@ -229,6 +229,40 @@ fn decode_segment(raw: &str) -> Result<String, PathError> {
     Ok(decoded)
 }
 
+/// Returns the part of a segment that is left when `start` bytes of its normal form are cut from its start and `end` from
+/// its end. The segment may be as the client wrote it, with more escapes than the normal form has.
+pub(super) fn cut(segment: &str, start: usize, end: usize) -> Option<&str> {
+    if start == 0 && end == 0 {
+        return Some(segment);
+    }
+    let length: usize = units(segment).map(|(_, normal)| normal).sum();
+    let stop = length.checked_sub(end)?;
+    let (mut at, mut from, mut to) = (0, None, None);
+    for (offset, normal) in units(segment) {
+        from = if at == start { Some(offset) } else { from };
+        to = if at == stop { Some(offset) } else { to };
+        at += normal;
+    }
+    segment.get(from?..to.unwrap_or(segment.len()))
+}
+
+/// Iterates over the characters and escapes of a segment: the offset of each, and its length in the normal form.
+fn units(segment: &str) -> impl Iterator<Item = (usize, usize)> {
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        let rest = segment.get(offset..)?;
+        let c = rest.chars().next()?;
+        let escape = if c == '%' { rest.as_bytes().get(1..3).and_then(octet) } else { None };
+        let (length, normal) = match escape {
+            Some(octet) => (3, if is_unreserved(octet) { 1 } else { 3 }),
+            None if c.is_ascii() && !is_encoded(c as u8) => (1, 1),
+            None => (c.len_utf8(), 3 * c.len_utf8()),
+        };
+        offset += length;
+        Some((offset - length, normal))
+    })
+}
+
 /// Returns whether a byte is an unreserved character (RFC 3986 2.3).
 pub(super) fn is_unreserved(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')

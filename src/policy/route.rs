@@ -8,9 +8,10 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::cache::RouteCache;
 use super::limits::RouteLimits;
 use super::loose::LooseRoutes;
+use super::pattern::Pattern;
 use super::secrets::SecretSegments;
 use super::table::RouteTable;
-use super::template::{Pattern, Template};
+use super::template::Template;
 use crate::cache::settings::Scope;
 use crate::rendering::json_text::EscapedText;
 

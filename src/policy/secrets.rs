@@ -8,19 +8,29 @@ use std::sync::Arc;
 use http::Method;
 
 use super::path;
+use super::pattern::{Host, Methods, Pattern};
+use super::segment::{NamedSegment, Place, Segment, segments};
 use super::table::RouteTable;
-use super::template::{Host, Methods, Pattern, Segment, Template};
+use super::template::Template;
 
 /// The secret path segments of one route's requests.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SecretSegments {
-    /// Indices from 0 of the segments that the route's own template names as secrets.
-    named: Vec<usize>,
-    /// The first segment that the own template does not name (after `**`; the first of all without a template), and the
-    /// templates of all routes to look it up; `None` if the own template names every segment.
-    unnamed: Option<(usize, Arc<SecretPaths>)>,
+    /// The segments that the route's own template names as secrets.
+    named: Vec<Place>,
+    /// The segments that the own template does not name, and the templates of all routes to look them up; `None` if the
+    /// own template names every segment.
+    unnamed: Option<(Unnamed, Arc<SecretPaths>)>,
     /// For a route that rewrites paths: its template and the new one, whose paths other routes may name.
     rewritten: Option<Box<(Template, Template)>>,
+}
+
+/// The segments that `**` stands for: their first one, and how many segments follow them. Without a template these are
+/// all segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Unnamed {
+    from: usize,
+    tail: usize,
 }
 
 /// The secret segments of a target's path.
@@ -45,11 +55,13 @@ impl SecretSegments {
         is_secret: impl Fn(&str) -> bool,
         paths: &Arc<SecretPaths>,
     ) -> SecretSegments {
-        let named = template.map_or_else(Vec::new, |template| secrets(template, is_secret).collect());
-        let from = template.map_or(Some(0), |template| {
-            template.segments.iter().position(|segment| *segment == Segment::Rest)
+        let named = template
+            .map_or_else(Vec::new, |template| template.places(is_secret).map(|(_, place)| place).collect());
+        let rest = template.map_or(Some(Unnamed::default()), |template| {
+            let (front, tail) = template.around_rest();
+            tail.map(|tail| Unnamed { from: front.len(), tail: tail.len() })
         });
-        let unnamed = from.filter(|_| !paths.ends.is_empty()).map(|from| (from, paths.clone()));
+        let unnamed = rest.filter(|_| !paths.ends.is_empty()).map(|rest| (rest, paths.clone()));
         SecretSegments { named, unnamed, rewritten: None }
     }
 
@@ -62,7 +74,7 @@ impl SecretSegments {
     ) -> SecretSegments {
         if !paths.ends.is_empty() {
             // Without `**` in the own template, only the rewritten path has segments left to look up.
-            self.unnamed.get_or_insert((usize::MAX, paths.clone()));
+            self.unnamed.get_or_insert((Unnamed { from: usize::MAX, tail: 0 }, paths.clone()));
             self.rewritten = Some(Box::new((template.clone(), to.clone())));
         }
         self
@@ -76,10 +88,14 @@ impl SecretSegments {
 
     /// Returns the secret segments of a path as received.
     pub(crate) fn find(&self, path: &str) -> FoundSegments {
-        let mut all = self.named.clone();
-        if let Some((from, paths)) = &self.unnamed {
+        let count = segments(path).count();
+        let mut all: Vec<usize> = self.named.iter().filter_map(|place| place.index(count)).collect();
+        if let Some((rest, paths)) = &self.unnamed {
             let Some(found) = paths.find(path) else { return FoundSegments::Somewhere };
-            all.extend(found.into_iter().filter(|at| at >= from));
+            // In another form the path may have more segments, and the last ones are not known.
+            let until =
+                if rest.tail == 0 || is_odd(path) { usize::MAX } else { count.saturating_sub(rest.tail) };
+            all.extend(found.into_iter().filter(|at| *at >= rest.from && *at < until));
             if let Some(rewritten) = &self.rewritten {
                 let Some(moved) = moved(path, rewritten, paths) else { return FoundSegments::Somewhere };
                 all.extend(moved);
@@ -106,8 +122,8 @@ fn moved(path: &str, (from, to): &(Template, Template), paths: &SecretPaths) -> 
 pub(crate) struct SecretPaths {
     /// For every secret, the paths that may be intended for its template.
     table: RouteTable,
-    /// For each order in the table, the index of the secret segment.
-    ends: Vec<usize>,
+    /// For each order in the table, the place of the secret segment.
+    ends: Vec<Place>,
 }
 
 impl SecretPaths {
@@ -120,12 +136,12 @@ impl SecretPaths {
         let mut ends = Vec::new();
         let mut seen = HashSet::new();
         for template in templates {
-            for end in secrets(template, &is_secret) {
-                for (segments, directory) in astray(template, end) {
+            for (at, place) in template.places(&is_secret) {
+                for (segments, directory, place) in astray(template, at, place) {
                     if seen.insert((segments.clone(), directory)) {
                         let template = Template { segments, directory };
                         patterns.push(Pattern { methods: Methods::Any, host: Host::Any, template });
-                        ends.push(end);
+                        ends.push(place);
                     }
                 }
             }
@@ -151,37 +167,45 @@ impl SecretPaths {
     fn found(&self, path: &str) -> Vec<usize> {
         let mut found = Vec::new();
         let mut from = 0;
+        let count = segments(path).count();
         while let Some(order) = self.table.find(&Method::GET, "", path, from) {
-            found.extend(self.ends.get(order as usize));
+            found.extend(self.ends.get(order as usize).and_then(|place| place.index(count)));
             from = order + 1;
         }
         found
     }
 }
 
-/// Returns the paths that may be intended for a template with a secret at `end`: all paths with the same beginning, up
-/// to the secret and at least one literal. Without a literal, only paths of equal length count.
-fn astray(template: &Template, end: usize) -> Vec<(Vec<Segment>, bool)> {
+/// Returns the paths that may be intended for a template with a secret at index `at`: all paths with the same beginning,
+/// up to the secret and at least one literal. Without a literal, only paths of equal length count. After a `**`, paths
+/// with the same end count, and those with one more segment.
+fn astray(template: &Template, at: usize, place: Place) -> Vec<(Vec<Segment>, bool, Place)> {
+    let (front, _) = template.around_rest();
     let mut segments: Vec<Segment> = template.segments.iter().map(nameless).collect();
-    let word = segments.iter().position(|segment| matches!(segment, Segment::Literal(_)));
-    let Some(word) = word else { return vec![(segments.clone(), false), (segments, true)] };
-    segments.truncate(end.max(word) + 1);
-    segments.push(Segment::Rest);
-    vec![(segments, false)]
-}
-
-/// Returns the indices of segments with a secret name.
-fn secrets(template: &Template, is_secret: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
-    let segments = template.segments.iter().enumerate();
-    segments
-        .filter(move |(_, segment)| matches!(segment, Segment::Name(name) if is_secret(name)))
-        .map(|(at, _)| at)
+    let is_literal = |segment: &Segment| matches!(segment, Segment::Literal(_));
+    if let (Place::FromStart(_), Some(word)) = (place, front.iter().position(is_literal)) {
+        segments.truncate(at.max(word) + 1);
+        segments.push(Segment::Rest);
+        return vec![(segments, false, place)];
+    }
+    let mut all = vec![(segments.clone(), false, place), (segments.clone(), true, place)];
+    if let Place::FromEnd(end) = place
+        && segments.iter().any(is_literal)
+    {
+        segments.push(Segment::Name(NamedSegment::default()));
+        all.extend([false, true].map(|directory| (segments.clone(), directory, Place::FromEnd(end + 1))));
+    }
+    all
 }
 
 /// Makes templates equal that differ only in names or case.
 fn nameless(segment: &Segment) -> Segment {
     match segment {
-        Segment::Name(_) => Segment::Name(String::new()),
+        Segment::Name(named) => Segment::Name(NamedSegment {
+            prefix: named.prefix.to_ascii_lowercase(),
+            name: String::new(),
+            suffix: named.suffix.to_ascii_lowercase(),
+        }),
         Segment::Literal(text) => Segment::Literal(text.to_ascii_lowercase()),
         Segment::Rest => Segment::Rest,
     }
@@ -229,10 +253,12 @@ mod tests {
             "/users/{token}/and/{other_token}",
             "/{kind}/x/{token}",
             "/files/**",
+            "/shares/**/by/t-{token}",
         ]
         .map(template);
         let paths = Arc::new(SecretPaths::new(&all, is_secret));
-        assert_eq!(paths.ends, [1, 1, 3, 2], "the same path twice is one");
+        let ends: Vec<String> = paths.ends.iter().map(ToString::to_string).collect();
+        assert_eq!(ends.join(" "), "1 1 3 2 -1 -1 -2 -2", "the same path twice is one");
         let these = |at: &[usize]| FoundSegments::These(at.to_vec());
         for (own, path, found) in [
             (Some("/reset/{token}"), "/reset/S3CRET", these(&[1])),
@@ -251,6 +277,12 @@ mod tests {
             (None, "/users/S3CRET/and/S3CRET", these(&[1, 3])),
             (None, "/users/x/S3CRET", these(&[1, 2])),
             (None, "/", these(&[])),
+            (Some("/shares/**/by/t-{token}"), "/shares/a/b/by/t-S3CRET", these(&[4])),
+            (Some("/shares/**"), "/shares/a/by/t-S3CRET", these(&[3])),
+            (None, "/Shares/by/T-S3CRET/more", these(&[2])),
+            (None, "/shares/by/other", these(&[])),
+            (Some("/a/**/{token}"), "/a/b/c/S3CRET", these(&[3])),
+            (Some("/x/**/by/{id}"), "/x/reset/by/7", these(&[])),
             (None, "//reset/S3CRET", FoundSegments::Somewhere),
             (None, "/a/../reset/S3CRET", FoundSegments::Somewhere),
             (None, "/reset%2fS3CRET", FoundSegments::Somewhere),

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 
 use http::Method;
 
-use super::template::{Host, Methods, Pattern, Segment};
+use super::affixed::Affixed;
+use super::pattern::{Host, Methods, Pattern};
+use super::segment::Segment;
 use crate::fields::host;
 
 /// The position of a route in the configuration. The earliest match wins.
@@ -15,12 +17,17 @@ pub(crate) type Order = u32;
 #[derive(Debug)]
 struct Node {
     literal: HashMap<Box<str>, Node>,
+    /// What follows a name that any segment is a value of.
     name: Option<Box<Node>>,
+    /// What follows a name with a prefix or a suffix.
+    affixed: Affixed<Node>,
     /// Routes that end here, earliest first. Routes whose path ends in a slash are separate.
     here: Vec<(Order, Methods)>,
     here_directory: Vec<(Order, Methods)>,
-    /// Routes whose `**` starts at this node.
+    /// Routes that end in a `**` that starts at this node.
     rest: Vec<(Order, Methods)>,
+    /// What follows a `**` that starts at this node: a tree of the segments from the last one to the first.
+    tails: Option<Box<Node>>,
     earliest: Order,
     latest: Order,
 }
@@ -30,9 +37,11 @@ impl Default for Node {
         Node {
             literal: HashMap::new(),
             name: None,
+            affixed: Affixed::default(),
             here: Vec::new(),
             here_directory: Vec::new(),
             rest: Vec::new(),
+            tails: None,
             // An empty node counts as later than every route, so that no search enters it.
             earliest: Order::MAX,
             latest: 0,
@@ -41,27 +50,50 @@ impl Default for Node {
 }
 
 impl Node {
-    fn insert(&mut self, order: Order, segments: &[Segment], directory: bool, methods: &Methods) {
-        self.earliest = self.earliest.min(order);
-        self.latest = self.latest.max(order);
-        match segments.split_first() {
-            None if directory => self.here_directory.push((order, methods.clone())),
-            None => self.here.push((order, methods.clone())),
-            Some((Segment::Rest, _)) => self.rest.push((order, methods.clone())),
-            Some((Segment::Literal(text), below)) => {
-                self.literal.entry(text.as_str().into()).or_default().insert(order, below, directory, methods)
-            }
-            Some((Segment::Name(_), below)) => {
-                self.name.get_or_insert_with(Box::<Node>::default).insert(order, below, directory, methods)
-            }
+    fn insert<'a>(
+        &mut self,
+        order: Order,
+        mut segments: impl DoubleEndedIterator<Item = &'a Segment>,
+        directory: bool,
+        methods: &Methods,
+    ) {
+        let mut node = self;
+        loop {
+            node.earliest = node.earliest.min(order);
+            node.latest = node.latest.max(order);
+            node = match segments.next() {
+                None if directory => return node.here_directory.push((order, methods.clone())),
+                None => return node.here.push((order, methods.clone())),
+                Some(Segment::Literal(text)) => node.literal.entry(text.as_str().into()).or_default(),
+                Some(Segment::Name(named)) if named.is_plain() => node.name.get_or_insert_default(),
+                Some(Segment::Name(named)) => node.affixed.entry(&named.prefix, &named.suffix),
+                Some(Segment::Rest) => {
+                    let tail: Vec<&Segment> = segments.rev().collect();
+                    if tail.is_empty() && !directory {
+                        return node.rest.push((order, methods.clone()));
+                    }
+                    let tails = node.tails.get_or_insert_default();
+                    return tails.insert_tail(order, &tail, directory, methods);
+                }
+            };
         }
     }
 
+    /// Inserts the segments after a `**`, from the last one to the first.
+    fn insert_tail(&mut self, order: Order, tail: &[&Segment], directory: bool, methods: &Methods) {
+        self.insert(order, tail.iter().copied(), directory, methods);
+    }
+
+    /// Searches the routes below this node for the part of a path that its segments do not cover.
     fn find(&self, path: &str, search: &mut Search<'_>) {
-        if self.earliest >= search.best || self.latest < search.from {
+        if search.is_beyond(self) {
             return;
         }
         search.take(&self.rest);
+        if let Some(tails) = &self.tails {
+            let (path, directory) = path.strip_suffix('/').map_or((path, false), |path| (path, true));
+            tails.find_back(path, directory, search);
+        }
         let Some(path) = path.strip_prefix('/') else {
             search.take(&self.here);
             return;
@@ -71,11 +103,32 @@ impl Node {
             return;
         }
         let (segment, below) = path.split_at(path.find('/').unwrap_or(path.len()));
+        self.step(segment, search, |node, search| node.find(below, search));
+    }
+
+    /// Searches a tree of tails from the end of a path, which has no slash at its end.
+    fn find_back(&self, path: &str, directory: bool, search: &mut Search<'_>) {
+        if search.is_beyond(self) {
+            return;
+        }
+        search.take(if directory { &self.here_directory } else { &self.here });
+        if let Some((before, segment)) = path.rsplit_once('/') {
+            self.step(segment, search, |node, search| node.find_back(before, directory, search));
+        }
+    }
+
+    /// Continues a search with the nodes that one segment leads to.
+    #[inline(always)]
+    fn step(&self, segment: &str, search: &mut Search<'_>, mut enter: impl FnMut(&Node, &mut Search<'_>)) {
         if let Some(node) = self.literal.get(segment) {
-            node.find(below, search);
+            enter(node, search);
+        }
+        if !self.affixed.is_empty() {
+            let probes = self.affixed.find(segment, &mut |node| enter(node, search));
+            search.count(probes);
         }
         if let Some(node) = &self.name {
-            node.find(below, search);
+            enter(node, search);
         }
     }
 }
@@ -84,12 +137,40 @@ struct Search<'a> {
     method: &'a Method,
     from: Order,
     best: Order,
+    /// Nodes, routes and affixes that were looked at.
+    #[cfg(test)]
+    steps: std::cell::Cell<usize>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(method: &'a Method, from: Order) -> Search<'a> {
+        Search {
+            method,
+            from,
+            best: Order::MAX,
+            #[cfg(test)]
+            steps: std::cell::Cell::default(),
+        }
+    }
+
+    #[cfg(test)]
+    fn count(&self, steps: usize) {
+        self.steps.set(self.steps.get() + steps);
+    }
+
+    #[cfg(not(test))]
+    fn count(&self, _steps: usize) {}
+
+    /// Returns whether no route below a node can be the result.
+    fn is_beyond(&self, node: &Node) -> bool {
+        self.count(1);
+        node.earliest >= self.best || node.latest < self.from
+    }
+
     fn take(&mut self, routes: &[(Order, Methods)]) {
         let first = routes
             .iter()
+            .inspect(|_| self.count(1))
             .skip_while(|(order, _)| *order < self.from)
             .take_while(|(order, _)| *order < self.best)
             .find(|(_, methods)| methods.contains(self.method));
@@ -122,29 +203,34 @@ impl RouteTable {
                 Host::Exact(host) => table.exact.entry(host.as_str().into()).or_default(),
                 Host::Below(host) => table.below.entry(host.as_str().into()).or_default(),
             };
-            root.insert(order, &pattern.template.segments, pattern.template.directory, &pattern.methods);
+            let template = &pattern.template;
+            root.insert(order, template.segments.iter(), template.directory, &pattern.methods);
         }
         table
     }
 
     /// Returns the first matching route at or after `from`. `path` must be normalized.
     pub(crate) fn find(&self, method: &Method, host: &str, path: &str, from: Order) -> Option<Order> {
-        let mut search = Search { method, from, best: Order::MAX };
-        self.any.find(path, &mut search);
+        let mut search = Search::new(method, from);
+        self.search(host, path, &mut search);
+        (search.best != Order::MAX).then_some(search.best)
+    }
+
+    fn search(&self, host: &str, path: &str, search: &mut Search<'_>) {
+        self.any.find(path, search);
         if !self.exact.is_empty() || !self.below.is_empty() {
             let host = host::name(host).to_ascii_lowercase();
             if let Some(node) = self.exact.get(host.as_str()) {
-                node.find(path, &mut search);
+                node.find(path, search);
             }
             let mut rest = host.as_str();
             while let Some((_, below)) = rest.split_once('.') {
                 if let Some(node) = self.below.get(below) {
-                    node.find(path, &mut search);
+                    node.find(path, search);
                 }
                 rest = below;
             }
         }
-        (search.best != Order::MAX).then_some(search.best)
     }
 }
 
@@ -192,42 +278,133 @@ mod tests {
         assert_eq!(table.find(&Method::GET, "a", "/api/reports/7", 2), Some(7));
     }
 
+    /// Returns whether a pattern matches a path, by trying every length of `**`.
     fn matches(pattern: &Pattern, path: &str) -> bool {
+        fn match_all(segments: &[Segment], given: &[&str]) -> bool {
+            match (segments.split_first(), given.split_first()) {
+                (None, None) => true,
+                (None, Some(_)) => false,
+                (Some((Segment::Rest, below)), _) => {
+                    (0..=given.len()).any(|length| match_all(below, &given[length..]))
+                }
+                (Some((segment, below)), Some((first, rest))) => {
+                    let fits = match segment {
+                        Segment::Literal(text) => text == first,
+                        Segment::Name(named) => {
+                            let (prefix, suffix) = (&*named.prefix, &*named.suffix);
+                            first.len() > prefix.len() + suffix.len()
+                                && first.starts_with(prefix)
+                                && first.ends_with(suffix)
+                        }
+                        Segment::Rest => false,
+                    };
+                    fits && match_all(below, rest)
+                }
+                (Some(_), None) => false,
+            }
+        }
         let mut given: Vec<&str> = path.split('/').skip(1).collect();
         let directory = given.last() == Some(&"");
         if directory {
             given.pop();
         }
         let template = &pattern.template;
-        let fixed = template.segments.len() - usize::from(template.has_rest());
-        let length = if template.has_rest() {
-            given.len() >= fixed
-        } else {
-            given.len() == fixed && directory == template.directory
-        };
-        length
-            && template.segments.iter().take(fixed).zip(&given).all(|(segment, given)| match segment {
-                Segment::Literal(text) => text == given,
-                _ => true,
-            })
+        let any_end = template.segments.last() == Some(&Segment::Rest) && !template.directory;
+        (any_end || directory == template.directory) && match_all(&template.segments, &given)
+    }
+
+    /// Random templates: literals, names with and without prefix and suffix, and one `**` at most.
+    fn pattern() -> impl Strategy<Value = Pattern> {
+        let segment = prop::sample::select(vec!["a", "b", "ab", "{}", "a{}", "{}b", "a{}b", "ab{}", "{}aa"]);
+        let segments = prop::collection::vec(segment, 0..4);
+        (segments, prop::option::of(0usize..4), any::<bool>()).prop_map(|(segments, rest, directory)| {
+            let mut segments: Vec<String> = segments
+                .into_iter()
+                .enumerate()
+                .map(|(at, segment)| segment.replace("{}", &format!("{{x{at}}}")))
+                .collect();
+            if let Some(rest) = rest {
+                segments.insert(rest.min(segments.len()), "**".to_owned());
+            }
+            let end = if directory && !segments.is_empty() { "/" } else { "" };
+            Pattern::parse(&format!("* /{}{end}", segments.join("/"))).expect("a template")
+        })
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        let segment = prop::sample::select(vec!["a", "b", "c", "ab", "aab", "aa", "abb"]);
+        (prop::collection::vec(segment, 0..6), any::<bool>()).prop_map(|(segments, directory)| {
+            let end = if directory && !segments.is_empty() { "/" } else { "" };
+            format!("/{}{end}", segments.join("/"))
+        })
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
         #[test]
         fn the_index_finds_what_a_walk_down_the_list_finds(
-            patterns in prop::collection::vec("\\* (/([ab]|\\{x\\})){0,3}(/\\*\\*|/)?", 0..12),
-            path in "(/[abc]){0,4}/?",
+            patterns in prop::collection::vec(pattern(), 0..12),
+            path in path(),
             from in 0u32..4,
         ) {
-            let patterns: Vec<Pattern> = patterns.iter().filter_map(|text| {
-                let mut count = 0;
-                let text: String = text.split("{x}").map(|part| { count += 1; format!("{part}{{x{count}}}") }).collect();
-                let text = text.strip_suffix(&format!("{{x{count}}}")).expect("added above").to_owned();
-                Pattern::parse(&text).ok()
-            }).collect();
-            let path = if path.is_empty() { "/" } else { &path };
-            let naive = patterns.iter().enumerate().skip(from as usize).find(|(_, p)| matches(p, path)).map(|(at, _)| at as u32);
-            prop_assert_eq!(RouteTable::new(&patterns).find(&Method::GET, "h", path, from), naive);
+            let naive = patterns.iter().enumerate().skip(from as usize).find(|(_, p)| matches(p, &path)).map(|(at, _)| at as u32);
+            prop_assert_eq!(RouteTable::new(&patterns).find(&Method::GET, "h", &path, from), naive);
+            for pattern in &patterns {
+                prop_assert_eq!(pattern.template.takes(&path), matches(pattern, &path));
+            }
+        }
+
+        /// A template that covers another matches all of its paths, and two that meet nowhere share none.
+        #[test]
+        fn templates_are_compared_as_they_match(one in pattern(), other in pattern(), path in path()) {
+            let both = (one.template.takes(&path), other.template.takes(&path));
+            prop_assert!(!one.covers(&other) || both.0 || !both.1, "{:?} {:?}", one, other);
+            prop_assert!(one.template.may_meet(&other.template) || both != (true, true), "{:?} {:?}", one, other);
+            if both.0 {
+                prop_assert_eq!(one.template.fill(&one.template, &path), path);
+            }
+        }
+    }
+
+    /// A table with `count` routes of every form.
+    fn table_of(count: usize) -> RouteTable {
+        let texts = (0..count).flat_map(|at| {
+            [
+                format!("* /api/r{at}/{{id}}"),
+                format!("* /@u{at}-{{x}}/p"),
+                format!("* /{{x}}.e{at}/p"),
+                format!("* /**/{{f}}.f{at}"),
+                format!("* /**/blobs{at}/{{d}}"),
+                format!("* /t{at}/**/tags/{{d}}"),
+                format!("* h{at}.example.com/x/**"),
+            ]
+        });
+        let patterns: Vec<Pattern> = texts.map(|text| Pattern::parse(&text).expect("a template")).collect();
+        RouteTable::new(&patterns)
+    }
+
+    #[test]
+    fn a_search_among_ten_thousand_routes_takes_the_steps_of_one_among_ten() {
+        // Seven routes each.
+        let (few, many) = (table_of(10), table_of(1_500));
+        for path in [
+            "/api/r7/1",
+            "/@u7-x/p",
+            "/x.e7/p",
+            "/a/b/x.f7",
+            "/a/blobs7/x",
+            "/t7/a/b/tags/1",
+            "/x/y",
+            "/none/of/these",
+        ] {
+            let [few, many] = [&few, &many].map(|table| {
+                let mut search = Search::new(&Method::GET, 0);
+                table.search("h3.example.com", path, &mut search);
+                search.steps.get()
+            });
+            // Prefixes and suffixes of more lengths are tried, never more of them.
+            assert!((1..=few + 8).contains(&many), "{path}: {few} steps, then {many}");
         }
     }
 }

@@ -13,7 +13,9 @@ use crate::config::file::{Cache, File, Invalidate, RouteCache as Raw};
 use crate::config::keys::{cache, invalidate};
 use crate::config::table_reader::{Spanned, nearest};
 use crate::policy::cache::{InvalidatePath, InvalidateRule, RouteCache, TagTemplate, is_safe};
-use crate::policy::template::{Methods, Pattern, Template};
+use crate::policy::pattern::{Methods, Pattern};
+use crate::policy::segment::{NamedSegment, Segment};
+use crate::policy::template::Template;
 use crate::policy::{RoutePolicy, Routes};
 
 /// `max_size = "auto"`: this, or a quarter of the cgroup's memory.
@@ -301,9 +303,11 @@ impl Compiler<'_> {
                 .segments
                 .iter()
                 .map(|segment| match segment {
-                    crate::policy::template::Segment::Literal(text) => Ok(text.clone()),
-                    crate::policy::template::Segment::Name(name) => Ok(format!("{{{name}}}")),
-                    crate::policy::template::Segment::Rest => Err("** must be the last segment".to_owned()),
+                    Segment::Literal(text) => Ok(text.clone()),
+                    Segment::Name(NamedSegment { prefix, name, suffix }) => {
+                        Ok(format!("{prefix}{{{name}}}{suffix}"))
+                    }
+                    Segment::Rest => Err("** must be the last segment".to_owned()),
                 })
                 .collect::<Result<_, _>>()?;
             TagTemplate::parse(&format!("/{}", normal.join("/")), pattern)

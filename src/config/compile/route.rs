@@ -15,9 +15,11 @@ use crate::log;
 use crate::policy::cache::RouteCache;
 use crate::policy::limits::RouteLimits;
 use crate::policy::loose::LooseRoutes;
+use crate::policy::pattern::{Methods, Pattern};
 use crate::policy::secrets::{SecretPaths, SecretSegments};
+use crate::policy::segment::Segment;
 use crate::policy::table::RouteTable;
-use crate::policy::template::{Methods, Pattern, Segment, Template};
+use crate::policy::template::Template;
 use crate::policy::{Action, FieldEdits, RoutePolicy, Routes};
 use crate::rendering::json_text::EscapedText;
 
@@ -228,7 +230,8 @@ impl Compiler<'_> {
         for segment in &template.segments {
             let (known, shown) = match segment {
                 Segment::Literal(_) => continue,
-                Segment::Name(name) => {
+                Segment::Name(named) => {
+                    let name = &named.name;
                     (pattern.is_none_or(|pattern| pattern.template.has_name(name)), format!("{{{name}}}"))
                 }
                 Segment::Rest => (pattern.is_none_or(|pattern| pattern.template.has_rest()), "**".to_owned()),

@@ -16,7 +16,7 @@ table! {
     /// One of `[[routes]]`.
     route, in routes, requires ["match"];
     MATCH "match": Optional<String> = TEXT, Reload,
-        "Requests of the route, as METHOD[,METHOD] [host]path; {name} is one segment and ** the rest.";
+        "Requests of the route, as METHOD[,METHOD] [host]path; {name} is one segment or a part of it, ** any number.";
     UPSTREAM "upstream": Optional<String> = TEXT, Reload,
         "Name of the upstream in [upstreams] that gets the requests.";
     REWRITE "rewrite": Optional<String> = TEXT, Reload,

@@ -24,7 +24,7 @@ use crate::limit::cells::Kind;
 use crate::limit::tier::Tier;
 use crate::message::inbound::Peer;
 use crate::policy::loose;
-use crate::policy::template::Pattern;
+use crate::policy::pattern::Pattern;
 use crate::policy::{RoutePolicy, path};
 use crate::represent::coding::Negotiated;
 use crate::runtime::clock;
@@ -152,7 +152,7 @@ fn explain_route(
 }
 
 fn written(pattern: &Pattern, route: &RoutePolicy) -> String {
-    use crate::policy::template::Methods;
+    use crate::policy::pattern::Methods;
     let methods = match &pattern.methods {
         Methods::Any => "*".to_owned(),
         Methods::Only(methods) => methods.iter().map(Method::as_str).collect::<Vec<_>>().join(","),

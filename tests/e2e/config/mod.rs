@@ -162,9 +162,11 @@ fn each_mistake_names_what_was_expected() {
         ("[metrics]\nbuckets = [1, 0.5]\n", &["metrics.buckets", "each greater than the one before"]),
         ("[[routes]]\nmatch = \"/x\"\ndeny = 404\n", &["METHOD[,METHOD] [host]path-template"]),
         ("[[routes]]\nmatch = \"get /x\"\ndeny = 404\n", &["written in capitals: GET"]),
-        ("[[routes]]\nmatch = \"GET /a/{id\"\ndeny = 404\n", &["{name} and ** stand for whole segments"]),
+        ("[[routes]]\nmatch = \"GET /a/{id\"\ndeny = 404\n", &["a brace that is not closed"]),
+        ("[[routes]]\nmatch = \"GET /{a}-{b}\"\ndeny = 404\n", &["a segment has one {name} at most"]),
+        ("[[routes]]\nmatch = \"GET /*.css\"\ndeny = 404\n", &["a part of one is written {name}"]),
         ("[[routes]]\nmatch = \"GET /{a}/{a}\"\ndeny = 404\n", &["{a} is there twice"]),
-        ("[[routes]]\nmatch = \"GET /**/a\"\ndeny = 404\n", &["can only be the last segment"]),
+        ("[[routes]]\nmatch = \"GET /**/a/**\"\ndeny = 404\n", &["\"**\" is there twice"]),
         (
             "[[routes]]\nmatch = \"GET /a\"\ndeny = 404\nrewrite = \"/b\"\n",
             &["one of rewrite, deny and redirect"],

@@ -82,3 +82,44 @@ fn routes_rewrite_refuse_redirect_and_edit() {
     );
     assert_eq!(app.connections.load(Ordering::SeqCst), before, "nothing of it reached the app");
 }
+
+#[test]
+fn templates_with_prefixes_suffixes_and_a_rest_in_the_middle_hold_wherever_they_are_written() {
+    let app = Script::answering(|request| {
+        let text = request.to_json().to_string();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len()).into_bytes()
+    });
+    let pillion = Pillion::with(&format!(
+        "[upstream]\nurl = \"http://{}\"\n\
+         [[routes]]\nmatch = \"* /**/{{file}}.bak\"\ndeny = 404\n\
+         [[routes]]\nmatch = \"GET /@{{scope}}/{{name}}\"\nrewrite = \"/scoped/{{name}}/{{scope}}.json\"\n\
+         [[routes]]\nmatch = \"GET /old/**/{{page}}.html\"\nredirect = {{ to = \"/new/**/{{page}}\" }}\n\
+         [[routes]]\nmatch = \"GET /v2/**/blobs/sha256:{{digest}}\"\n\
+         cache = {{ ttl = \"1h\", scope = \"shared\", tags = [\"blob:{{digest}}\"] }}\n\
+         [[routes]]\nmatch = \"GET /scoped/**\"\nset_request = {{ x-here = \"1\" }}\n\
+         [[invalidate]]\non = \"PUT /push/**/d-{{digest}}\"\ntags = [\"blob:{{digest}}\"]\n",
+        app.address
+    ));
+    for denied in ["/x.bak", "/a/b/x.bak", "/a/b/X.BAK", "/a/x%2Ebak", "/a/x.bak;v=1", "/a/x.bak/"] {
+        assert_eq!(pillion.get(denied).status, 404, "{denied}");
+    }
+    let rewritten = pillion.get("/@b%61bel/core").json();
+    assert_eq!(rewritten["target"], "/scoped/core/b%61bel.json");
+    assert_eq!(rewritten["fields"]["x-here"], "1", "matching goes on below");
+    assert_eq!(pillion.get("/babel/core").json()["target"], "/babel/core");
+    let moved = pillion.get("/old/a/b/c.html?d=e");
+    assert_eq!(moved.field("location").unwrap(), "/new/a/b/c?d=e");
+
+    let blob = "/v2/library/nginx/blobs/sha256:77";
+    let cached = || pillion.get(blob).field("x-cache").unwrap();
+    assert_eq!((cached(), cached()), ("MISS".to_owned(), "HIT".to_owned()));
+    let put = |path: &str| {
+        let text =
+            format!("PUT {path} HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        assert_eq!(harness::exchange(pillion.http, &text).status, 200);
+    };
+    put("/push/library/d-78");
+    assert_eq!(cached(), "HIT");
+    put("/push/library/d-77");
+    assert_eq!(cached(), "MISS", "the rule took the value between prefix and suffix");
+}
