@@ -92,6 +92,7 @@ fn value(form: &Form) -> String {
         Form::Text => "text".to_owned(),
         Form::Date => "date".to_owned(),
         Form::Texts => "texts by names".to_owned(),
+        Form::NamesOrTexts => "list: name, or text or list: text by names".to_owned(),
         Form::Flag => "`true`, `false`".to_owned(),
         Form::Integer { bounds: (min, max), auto } => {
             format!("number from {min} to {max}{}", if *auto { ", `\"auto\"`" } else { "" })

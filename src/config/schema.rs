@@ -77,6 +77,11 @@ fn form(path: &str, of: &Form) -> Map<String, Json> {
         Form::Text => json!({ "type": "string" }),
         Form::Date => or_variable(vec![text_of(r"^\d{4}-\d{2}-\d{2}$")], HOLDS_VARIABLE),
         Form::Texts => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Form::NamesOrTexts => {
+            let texts = json!({ "type": "array", "items": { "type": "string" } });
+            let value = json!({ "anyOf": [{ "type": "string" }, texts] });
+            json!({ "anyOf": [texts, { "type": "object", "additionalProperties": value }] })
+        }
         Form::Flag => or_variable(vec![json!({ "type": "boolean" })], VARIABLE),
         Form::Integer { bounds: (min, max), auto } => {
             let mut number = json!({ "type": "integer", "minimum": min });

@@ -242,25 +242,13 @@ impl SeenFields {
         headers.keys().fold(SeenFields::default(), |said, name| SeenFields {
             expect: said.expect | (*name == header::EXPECT),
             via: said.via | (*name == header::VIA),
-            claims: said.claims || is_claim(name),
+            claims: said.claims || forwarded::is_claim(name),
         })
     }
 }
 
-/// Returns whether proxies use a field to tell apps about clients. The prefix covers more fields than any list.
-fn is_claim(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    if !name.starts_with(['x', 'f']) {
-        return false;
-    }
-    // CGI and WSGI apps cannot tell `X_Forwarded_For` from `X-Forwarded-For`.
-    let spelt = name.contains('_').then(|| name.replace('_', "-"));
-    let name = spelt.as_deref().unwrap_or(name);
-    name.starts_with("x-forwarded-") || name == "x-real-ip" || name == "forwarded"
-}
-
 fn drop_claims(headers: &mut HeaderMap) {
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| forwarded::is_claim(name)).cloned().collect();
     for name in claims {
         headers.remove(name);
     }

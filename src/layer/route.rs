@@ -13,15 +13,14 @@ use tower::Service;
 
 use super::cache::purge;
 use super::either::Either;
+use super::matching::match_route;
 use super::routed::{Observed, Routed};
 use super::underscores;
 use crate::fields::{connection_auth, forwarded, host, signature};
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::message::inbound::{Peer, Refused};
-use crate::policy::loose;
-use crate::policy::path::{self, NormalPath};
-use crate::policy::{Action, RoutePolicy, Routes, ServerPolicy};
+use crate::policy::{Action, RoutePolicy, ServerPolicy};
 
 /// Maximum hops through Pillions; more indicate a loop.
 const MAX_HOPS: usize = 10;
@@ -117,7 +116,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         forwarded::keep_believed(request.headers_mut(), ip, |hop| server.trusts(hop));
     }
     fill_host(&mut request);
-    let (found, target) = match_route(&snapshot.policy.routes, &request, &record)?;
+    let (found, target) = match_route(&snapshot.policy.routes, &request, &record, trusted)?;
     let route = snapshot.route(found.order).clone();
     let seen = Seen::scan(&request);
     if seen.via
@@ -178,6 +177,7 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
         https,
         signed,
         form: None,
+        whens: found.whens,
         readings_differ: found.readings_differ,
         underscored,
         rewritten_by: found.rewritten_by,
@@ -203,110 +203,6 @@ fn fill_host(request: &mut Request<Body>) {
     {
         request.headers_mut().insert(header::HOST, host);
     }
-}
-
-#[derive(Default)]
-struct Found {
-    order: Option<u32>,
-    rewritten_by: Option<Arc<RoutePolicy>>,
-    /// Whether a loose reading of the path matches another route.
-    readings_differ: bool,
-    /// The route of the loose reading and the status with which it denies the request.
-    denied: Option<(u32, StatusCode)>,
-}
-
-impl Found {
-    /// Compares the route of the normal reading, `self.order`, with that of the loose one (see
-    /// [`crate::policy::loose`]).
-    fn read_loosely(&mut self, routes: &Routes, asked: (&Method, &str), path: (&str, bool), from: u32) {
-        let (method, host) = asked;
-        let (normal, is_odd) = path;
-        let loose = &routes.loose;
-        if !is_odd {
-            let other = loose.find_plain(method, host, normal, (from, self.order));
-            return self.compare(routes, asked, other, normal);
-        }
-        let read = loose::reading(normal);
-        let other = loose.find(method, host, &read, from);
-        self.compare(routes, asked, other, &read);
-    }
-
-    fn compare(&mut self, routes: &Routes, (method, host): (&Method, &str), other: Option<u32>, read: &str) {
-        if other == self.order {
-            return;
-        }
-        self.readings_differ = true;
-        let Some(order) = other else { return };
-        let route = routes.routes.get(order as usize);
-        self.denied = match (route.map(|route| &route.action), routes.loose.template(order)) {
-            (Some(Action::Rewrite(to)), Some(template)) => {
-                let read = loose::reading(&to.fill(template, read));
-                let next = routes.loose.find(method, host, &read, order + 1);
-                next.and_then(|next| denial(routes, next))
-            }
-            _ => denial(routes, order),
-        };
-    }
-}
-
-/// Returns the status with which a route denies its requests, if it does.
-fn denial(routes: &Routes, order: u32) -> Option<(u32, StatusCode)> {
-    match routes.routes.get(order as usize)?.action {
-        Action::Deny(status) => Some((order, status)),
-        _ => None,
-    }
-}
-
-/// Returns the route of a request, and the target for the upstream.
-fn match_route(
-    routes: &Routes,
-    request: &Request<Body>,
-    record: &super::record::RequestRecord,
-) -> Result<(Found, PathAndQuery), BoxError> {
-    // Errors before a route is found are counted as matching none.
-    record.route.set_route(None);
-    let host = host(request);
-    let given = request.uri();
-    if given.path() == "*" {
-        return Ok((Found::default(), PathAndQuery::from_static("*")));
-    }
-    let NormalPath { normal, onward, is_odd } = path::normalise(given.path())?;
-    let asked = (request.method(), host);
-    let order = routes.table.find(request.method(), host, &normal, 0);
-    record.route.set_route(order);
-    let mut found = Found { order, ..Found::default() };
-    found.read_loosely(routes, asked, (&normal, is_odd), 0);
-    let route = order.and_then(|order| routes.routes.get(order as usize));
-    if let (Some(order), Some(route)) = (order, route)
-        && let (Action::Rewrite(to), Some(pattern)) = (&route.action, &route.pattern)
-    {
-        let onward = to.fill(&pattern.template, &onward);
-        let normal = to.fill(&pattern.template, &normal);
-        // Matching continues once, with the routes below. A second rewrite is not followed.
-        let next = routes.table.find(request.method(), host, &normal, order + 1);
-        record.route.set_route(next.or(Some(order)));
-        record.route.set_rewritten_by(order);
-        (found.order, found.rewritten_by) = (next, Some(route.clone()));
-        // A denial of the original path stays in force.
-        if found.denied.is_none() {
-            found.read_loosely(routes, asked, (&normal, path::is_odd(&normal)), order + 1);
-        }
-        return Ok((found, with_query(&onward, given.query())?));
-    }
-    let target = match given.path_and_query() {
-        // An absolute-form target may have no path (RFC 9112 3.2.1).
-        Some(target) if target.path() == onward && target.as_str().starts_with('/') => target.clone(),
-        _ => with_query(&onward, given.query())?,
-    };
-    Ok((found, target))
-}
-
-fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, BoxError> {
-    let target = match query {
-        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
-        None => PathAndQuery::try_from(path),
-    };
-    target.map_err(Into::into)
 }
 
 /// The fields that a request may have, found in one pass. Comparing names is much faster than a hash lookup.

@@ -40,6 +40,8 @@ pub(crate) struct Routed {
     pub route: Arc<RoutePolicy>,
     /// The variant of the response head that the client needs, to look up a rendered head.
     pub form: Option<HeadVariant>,
+    /// A number for the outcomes of the conditions that decided about the route, for cache keys; 0 if there were none.
+    pub whens: u64,
     /// Whether an app that reads paths leniently may see a request for another route.
     pub readings_differ: bool,
     /// Whether a field has an underscore in its name, which some apps read as a hyphen.
@@ -71,6 +73,7 @@ impl Routed {
             signed: self.signed,
             route: self.route.clone(),
             form: None,
+            whens: self.whens,
             readings_differ: self.readings_differ,
             underscored: self.underscored,
             rewritten_by: self.rewritten_by.clone(),

@@ -67,6 +67,7 @@ fn means_something(name: &str, policy: &Policy, routes: [Option<&RoutePolicy>; 2
         limits.tier_from.iter().any(|source| matches!(source, TierSource::Header(known) if known == name))
             || matches!(&limits.api_key, ApiKeyPlace::Header(known) if known == name);
     of_limits
+        || policy.routes.is_condition(name)
         || routes.into_iter().flatten().any(|route| {
             let edits = &route.request;
             let written = edits.set.iter().chain(&edits.append).map(|(known, _)| known);

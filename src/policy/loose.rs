@@ -10,7 +10,7 @@ use http::Method;
 use super::path::{is_unreserved, push_encoded, without_parameters};
 use super::pattern::Pattern;
 use super::segment::{NamedSegment, Segment};
-use super::table::{Order, RouteTable};
+use super::table::{Condition, Order, RouteTable};
 use super::template::Template;
 use crate::fields::query::octet;
 
@@ -117,44 +117,49 @@ pub(crate) struct LooseRoutes {
 }
 
 impl LooseRoutes {
-    /// Builds the index of patterns in configured order.
-    pub(crate) fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> LooseRoutes {
+    /// Builds the index of patterns in configured order; the second member says whether a route has conditions beside
+    /// its pattern.
+    pub(crate) fn new<'a>(patterns: impl IntoIterator<Item = (&'a Pattern, bool)>) -> LooseRoutes {
         let mut loose = Vec::new();
         let mut odd = Vec::new();
-        for (order, pattern) in (0..).zip(patterns) {
+        for (order, (pattern, conditional)) in (0..).zip(patterns) {
             let template = loosened(&pattern.template);
             let is_odd = template != pattern.template;
             let pattern = Pattern { template, ..pattern.clone() };
             if is_odd {
-                odd.push((order, pattern.clone()));
+                odd.push((order, pattern.clone(), conditional));
             }
-            loose.push(pattern);
+            loose.push((order, pattern, conditional));
         }
         LooseRoutes {
-            all: RouteTable::new(&loose),
-            odd: RouteTable::at(odd.iter().map(|(order, pattern)| (*order, pattern))),
+            all: index(&loose),
+            odd: index(&odd),
             has_odd: !odd.is_empty(),
-            templates: loose.into_iter().map(|pattern| pattern.template).collect(),
+            templates: loose.into_iter().map(|(_, pattern, _)| pattern.template).collect(),
         }
     }
 
-    /// Returns the first route at or after `from` for a request whose loose reading is `path`.
-    pub(crate) fn find(&self, method: &Method, host: &str, path: &str, from: Order) -> Option<Order> {
-        self.all.find(method, host, path, from)
+    /// Returns the first route at or after `from` for a request whose method, host and loose reading are given.
+    pub(crate) fn find(
+        &self,
+        request: (&Method, &str, &str),
+        from: Order,
+        condition: &mut dyn Condition,
+    ) -> Option<Order> {
+        self.all.find_where(request, from, condition)
     }
 
     /// Returns the same for a path that equals its loose reading. `found` is the route of its normal reading.
     pub(crate) fn find_plain(
         &self,
-        method: &Method,
-        host: &str,
-        path: &str,
+        request: (&Method, &str, &str),
         (from, found): (Order, Option<Order>),
+        condition: &mut dyn Condition,
     ) -> Option<Order> {
         if !self.has_odd {
             return found;
         }
-        let odd = self.odd.find(method, host, path, from);
+        let odd = self.odd.find_where(request, from, condition);
         [found, odd].into_iter().flatten().min()
     }
 
@@ -164,10 +169,18 @@ impl LooseRoutes {
     }
 }
 
+/// Builds an index of patterns with their positions.
+fn index(patterns: &[(Order, Pattern, bool)]) -> RouteTable {
+    RouteTable::with_conditions(
+        patterns.iter().map(|(order, pattern, conditional)| (*order, pattern, *conditional)),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy::path::normalise;
+    use crate::policy::table::Always;
     use proptest::prelude::*;
 
     #[test]
@@ -222,7 +235,7 @@ mod tests {
             "* /param/p;{x}",
         ];
         let patterns: Vec<Pattern> = texts.iter().map(|text| Pattern::parse(text).expect(text)).collect();
-        let routes = LooseRoutes::new(&patterns);
+        let routes = LooseRoutes::new(patterns.iter().map(|pattern| (pattern, false)));
         let exact = RouteTable::new(&patterns);
         for (path, wanted) in [
             ("/admin/x", Some(0)),
@@ -245,10 +258,10 @@ mod tests {
         ] {
             let found = normalise(path).expect(path);
             let read = reading(&found.normal);
-            assert_eq!(routes.find(&Method::GET, "h", &read, 0), wanted, "{path}");
+            assert_eq!(routes.find((&Method::GET, "h", &read), 0, &mut Always), wanted, "{path}");
             if !found.is_odd {
                 let exact = exact.find(&Method::GET, "h", &found.normal, 0);
-                let plain = routes.find_plain(&Method::GET, "h", &found.normal, (0, exact));
+                let plain = routes.find_plain((&Method::GET, "h", &found.normal), (0, exact), &mut Always);
                 assert_eq!(plain, wanted, "{path}, plain");
             }
         }
@@ -269,11 +282,11 @@ mod tests {
             }
             prop_assert_eq!(&read, &found.normal.to_ascii_lowercase());
             let patterns: Vec<Pattern> = patterns.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
-            let routes = LooseRoutes::new(&patterns);
+            let routes = LooseRoutes::new(patterns.iter().map(|pattern| (pattern, false)));
             let exact = RouteTable::new(&patterns).find(&Method::GET, "h", &found.normal, 0);
             prop_assert_eq!(
-                routes.find_plain(&Method::GET, "h", &found.normal, (0, exact)),
-                routes.find(&Method::GET, "h", &read, 0)
+                routes.find_plain((&Method::GET, "h", &found.normal), (0, exact), &mut Always),
+                routes.find((&Method::GET, "h", &read), 0, &mut Always)
             );
         }
     }

@@ -25,6 +25,7 @@ pub(crate) mod template;
 mod tracing;
 pub(crate) mod underscores;
 mod upstream;
+pub(crate) mod when;
 
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ pub(crate) use health::{Awaited, Check, HealthPolicy, Requirement, Webhook};
 pub(crate) use identity::{Checks, KeySource};
 pub(crate) use log::{AccessLog, LogFormat, LogPolicy};
 pub(crate) use metrics::MetricsPolicy;
-pub(crate) use route::{Action, FieldEdits, RoutePolicy, Routes};
+pub(crate) use route::{Action, Conditions, FieldEdits, RoutePolicy, Routes};
 pub(crate) use server::{ServerPolicy, TlsPolicy};
 pub(crate) use source_file::SourceFile;
 pub(crate) use tracing::{OtlpReceiver, TracingPolicy};

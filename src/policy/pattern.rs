@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::template::Template;
+use super::template::{Template, UNUSUAL};
 use crate::fields::host;
 
 /// The methods that a route matches.
@@ -107,6 +107,23 @@ impl Pattern {
         self.template.covers(&other.template)
             && self.methods.covers(&other.methods)
             && self.host.covers(&other.host)
+    }
+
+    /// Returns the method, the host and the path of a request that is matched by this pattern and by every other one that
+    /// covers it.
+    pub(crate) fn sample(&self) -> (Method, String, String) {
+        let named = match &self.methods {
+            Methods::Only(methods) => methods.first().cloned(),
+            Methods::Any => None,
+        };
+        // Only a pattern for any method covers another one; such a method is in no list.
+        let method = named.or_else(|| Method::from_bytes(b"PILLION-ANY").ok()).unwrap_or_default();
+        let host = match &self.host {
+            Host::Any => UNUSUAL.to_owned(),
+            Host::Exact(host) => host.clone(),
+            Host::Below(domain) => format!("{UNUSUAL}.{domain}"),
+        };
+        (method, host, self.template.sample())
     }
 
     /// Parses `METHOD[,METHOD] [host]path-template`. The error says what is wrong.

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::cache::RouteCache;
 use super::limits::RouteLimits;
 use super::loose::LooseRoutes;
-use super::pattern::Pattern;
+use super::pattern::{Methods, Pattern};
 use super::secrets::SecretSegments;
-use super::table::RouteTable;
+use super::table::{Order, RouteTable};
 use super::template::Template;
+use super::when::When;
 use crate::cache::settings::Scope;
 use crate::rendering::json_text::EscapedText;
 
@@ -22,9 +23,85 @@ pub(crate) struct Routes {
     pub loose: LooseRoutes,
     /// The routes in configured order, then one for requests that match none.
     pub routes: Vec<Arc<RoutePolicy>>,
+    /// What the conditions of routes need; `None` if no route has any.
+    pub conditions: Option<Conditions>,
+}
+
+/// What `when` of some routes needs to know of all.
+#[derive(Debug)]
+pub(crate) struct Conditions {
+    /// The index of the routes that rewrite paths, for any method.
+    rewrites: RouteTable,
+    /// The fields that decide about routes.
+    fields: Vec<HeaderName>,
+}
+
+impl Conditions {
+    /// Collects what the conditions need; `None` if no route has any.
+    pub(crate) fn new(patterns: &[Pattern], routes: &[Arc<RoutePolicy>]) -> Option<Conditions> {
+        let whens = || routes.iter().filter_map(|route| route.when.as_deref());
+        whens().next()?;
+        let rewrites: Vec<(Order, Pattern)> = (0..)
+            .zip(patterns.iter().zip(routes))
+            .filter(|(_, (_, route))| matches!(route.action, Action::Rewrite(_)))
+            .map(|(order, (pattern, _))| (order, Pattern { methods: Methods::Any, ..pattern.clone() }))
+            .collect();
+        let rewrites = RouteTable::at(rewrites.iter().map(|(order, pattern)| (*order, pattern)));
+        let mut fields: Vec<HeaderName> = whens().flat_map(When::fields).cloned().collect();
+        fields.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        fields.dedup();
+        Some(Conditions { rewrites, fields })
+    }
 }
 
 impl Routes {
+    /// Returns whether a route has conditions beside its pattern.
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.conditions.is_some()
+    }
+
+    /// Returns whether a condition of a route is about a field.
+    pub(crate) fn is_condition(&self, field: &str) -> bool {
+        self.conditions.as_ref().is_some_and(|conditions| conditions.fields.iter().any(|name| name == field))
+    }
+
+    /// Returns the paths that routes make of a normalized path, whatever their methods and conditions.
+    pub(crate) fn rewritten(&self, host: &str, path: &str) -> Vec<String> {
+        let Some(conditions) = &self.conditions else { return Vec::new() };
+        let mut all = Vec::new();
+        let mut from = 0;
+        while let Some(order) = conditions.rewrites.find(&Method::GET, host, path, from) {
+            from = order + 1;
+            let route = self.routes.get(order as usize);
+            if let Some((Action::Rewrite(to), Some(pattern))) =
+                route.map(|route| (&route.action, &route.pattern))
+            {
+                all.push(to.fill(&pattern.template, path));
+            }
+        }
+        all
+    }
+
+    /// Iterates over the routes that may take a request, by what their conditions decide: those up to the first that has
+    /// none.
+    pub(crate) fn candidates<'a>(
+        &'a self,
+        method: &'a Method,
+        host: &'a str,
+        path: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<RoutePolicy>> {
+        let mut from = Some(0);
+        std::iter::from_fn(move || {
+            let order = self.table.find(method, host, path, from?);
+            let route = order.and_then(|order| self.routes.get(order as usize));
+            from = match (order, route) {
+                (Some(order), Some(route)) if route.when.is_some() => Some(order + 1),
+                _ => None,
+            };
+            Some(route.unwrap_or_else(|| self.unmatched()))
+        })
+    }
+
     /// Returns whether some route stores a separate response for each user.
     pub(crate) fn keep_users(&self) -> bool {
         self.routes.iter().any(|route| route.cache.route_settings.scope == Scope::User)
@@ -46,6 +123,8 @@ pub(crate) struct RoutePolicy {
     pub secrets: SecretSegments,
     /// The requests that the route matches; `None` for the route of unmatched requests.
     pub pattern: Option<Pattern>,
+    /// Further conditions on the requests that it matches.
+    pub when: Option<Box<When>>,
     /// The action for a matching request.
     pub action: Action,
     /// The index of the upstream, if the route names one.

@@ -14,6 +14,31 @@ use crate::fields::host;
 /// The position of a route in the configuration. The earliest match wins.
 pub(crate) type Order = u32;
 
+/// Tells whether the further conditions of a route hold for the request that is searched for.
+pub(crate) trait Condition {
+    /// Returns whether the route at a position matches the request. It is asked only about routes that have conditions,
+    /// and of these about every one that would be the result.
+    fn holds(&mut self, order: Order) -> bool;
+}
+
+/// For searches that need no condition.
+pub(super) struct Always;
+
+impl Condition for Always {
+    fn holds(&mut self, _order: Order) -> bool {
+        true
+    }
+}
+
+/// A route at the end of a template.
+#[derive(Clone, Debug)]
+struct Entry {
+    order: Order,
+    methods: Methods,
+    /// Whether the route has conditions beside its pattern.
+    conditional: bool,
+}
+
 #[derive(Debug)]
 struct Node {
     literal: HashMap<Box<str>, Node>,
@@ -22,10 +47,10 @@ struct Node {
     /// What follows a name with a prefix or a suffix.
     affixed: Affixed<Node>,
     /// Routes that end here, earliest first. Routes whose path ends in a slash are separate.
-    here: Vec<(Order, Methods)>,
-    here_directory: Vec<(Order, Methods)>,
+    here: Vec<Entry>,
+    here_directory: Vec<Entry>,
     /// Routes that end in a `**` that starts at this node.
-    rest: Vec<(Order, Methods)>,
+    rest: Vec<Entry>,
     /// What follows a `**` that starts at this node: a tree of the segments from the last one to the first.
     tails: Option<Box<Node>>,
     earliest: Order,
@@ -52,36 +77,35 @@ impl Default for Node {
 impl Node {
     fn insert<'a>(
         &mut self,
-        order: Order,
+        entry: Entry,
         mut segments: impl DoubleEndedIterator<Item = &'a Segment>,
         directory: bool,
-        methods: &Methods,
     ) {
         let mut node = self;
         loop {
-            node.earliest = node.earliest.min(order);
-            node.latest = node.latest.max(order);
+            node.earliest = node.earliest.min(entry.order);
+            node.latest = node.latest.max(entry.order);
             node = match segments.next() {
-                None if directory => return node.here_directory.push((order, methods.clone())),
-                None => return node.here.push((order, methods.clone())),
+                None if directory => return node.here_directory.push(entry),
+                None => return node.here.push(entry),
                 Some(Segment::Literal(text)) => node.literal.entry(text.as_str().into()).or_default(),
                 Some(Segment::Name(named)) if named.is_plain() => node.name.get_or_insert_default(),
                 Some(Segment::Name(named)) => node.affixed.entry(&named.prefix, &named.suffix),
                 Some(Segment::Rest) => {
                     let tail: Vec<&Segment> = segments.rev().collect();
                     if tail.is_empty() && !directory {
-                        return node.rest.push((order, methods.clone()));
+                        return node.rest.push(entry);
                     }
                     let tails = node.tails.get_or_insert_default();
-                    return tails.insert_tail(order, &tail, directory, methods);
+                    return tails.insert_tail(entry, &tail, directory);
                 }
             };
         }
     }
 
     /// Inserts the segments after a `**`, from the last one to the first.
-    fn insert_tail(&mut self, order: Order, tail: &[&Segment], directory: bool, methods: &Methods) {
-        self.insert(order, tail.iter().copied(), directory, methods);
+    fn insert_tail(&mut self, entry: Entry, tail: &[&Segment], directory: bool) {
+        self.insert(entry, tail.iter().copied(), directory);
     }
 
     /// Searches the routes below this node for the part of a path that its segments do not cover.
@@ -137,17 +161,19 @@ struct Search<'a> {
     method: &'a Method,
     from: Order,
     best: Order,
+    condition: &'a mut dyn Condition,
     /// Nodes, routes and affixes that were looked at.
     #[cfg(test)]
     steps: std::cell::Cell<usize>,
 }
 
 impl<'a> Search<'a> {
-    fn new(method: &'a Method, from: Order) -> Search<'a> {
+    fn new(method: &'a Method, from: Order, condition: &'a mut dyn Condition) -> Search<'a> {
         Search {
             method,
             from,
             best: Order::MAX,
+            condition,
             #[cfg(test)]
             steps: std::cell::Cell::default(),
         }
@@ -167,21 +193,27 @@ impl<'a> Search<'a> {
         node.earliest >= self.best || node.latest < self.from
     }
 
-    fn take(&mut self, routes: &[(Order, Methods)]) {
-        let first = routes
-            .iter()
-            .inspect(|_| self.count(1))
-            .skip_while(|(order, _)| *order < self.from)
-            .take_while(|(order, _)| *order < self.best)
-            .find(|(_, methods)| methods.contains(self.method));
-        if let Some((order, _)) = first {
-            self.best = *order;
+    fn take(&mut self, routes: &[Entry]) {
+        for entry in routes {
+            self.count(1);
+            if entry.order < self.from {
+                continue;
+            }
+            if entry.order >= self.best {
+                return;
+            }
+            if entry.methods.contains(self.method)
+                && (!entry.conditional || self.condition.holds(entry.order))
+            {
+                self.best = entry.order;
+                return;
+            }
         }
     }
 }
 
 /// The index of all routes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RouteTable {
     any: Node,
     exact: HashMap<Box<str>, Node>,
@@ -196,22 +228,44 @@ impl RouteTable {
 
     /// Builds the index of some patterns with their positions, in increasing order.
     pub(crate) fn at<'a>(patterns: impl IntoIterator<Item = (Order, &'a Pattern)>) -> RouteTable {
-        let mut table = RouteTable { any: Node::default(), exact: HashMap::new(), below: HashMap::new() };
-        for (order, pattern) in patterns {
-            let root = match &pattern.host {
-                Host::Any => &mut table.any,
-                Host::Exact(host) => table.exact.entry(host.as_str().into()).or_default(),
-                Host::Below(host) => table.below.entry(host.as_str().into()).or_default(),
-            };
-            let template = &pattern.template;
-            root.insert(order, template.segments.iter(), template.directory, &pattern.methods);
+        RouteTable::with_conditions(patterns.into_iter().map(|(order, pattern)| (order, pattern, false)))
+    }
+
+    /// Builds the same index; the last member says whether a route has conditions beside its pattern.
+    pub(crate) fn with_conditions<'a>(
+        patterns: impl IntoIterator<Item = (Order, &'a Pattern, bool)>,
+    ) -> RouteTable {
+        let mut table = RouteTable::default();
+        for (order, pattern, conditional) in patterns {
+            table.insert(order, pattern, conditional);
         }
         table
     }
 
-    /// Returns the first matching route at or after `from`. `path` must be normalized.
+    /// Adds a pattern with its position, which must be greater than all before.
+    pub(crate) fn insert(&mut self, order: Order, pattern: &Pattern, conditional: bool) {
+        let root = match &pattern.host {
+            Host::Any => &mut self.any,
+            Host::Exact(host) => self.exact.entry(host.as_str().into()).or_default(),
+            Host::Below(host) => self.below.entry(host.as_str().into()).or_default(),
+        };
+        let entry = Entry { order, methods: pattern.methods.clone(), conditional };
+        root.insert(entry, pattern.template.segments.iter(), pattern.template.directory);
+    }
+
+    /// Returns the first matching route at or after `from`, whatever its conditions. `path` must be normalized.
     pub(crate) fn find(&self, method: &Method, host: &str, path: &str, from: Order) -> Option<Order> {
-        let mut search = Search::new(method, from);
+        self.find_where((method, host, path), from, &mut Always)
+    }
+
+    /// Returns the first matching route at or after `from` whose condition holds.
+    pub(crate) fn find_where(
+        &self,
+        (method, host, path): (&Method, &str, &str),
+        from: Order,
+        condition: &mut dyn Condition,
+    ) -> Option<Order> {
+        let mut search = Search::new(method, from, condition);
         self.search(host, path, &mut search);
         (search.best != Order::MAX).then_some(search.best)
     }
@@ -235,176 +289,4 @@ impl RouteTable {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn table(patterns: &[&str]) -> RouteTable {
-        let patterns: Vec<Pattern> = patterns.iter().map(|text| Pattern::parse(text).expect(text)).collect();
-        RouteTable::new(&patterns)
-    }
-
-    #[test]
-    fn the_first_match_wins() {
-        let table = table(&[
-            "GET /api/reports/**",
-            "* /api/{kind}/7",
-            "POST,PUT /api/reports/7",
-            "* admin.example.com/**",
-            "* *.example.com/x",
-            "GET /",
-            "* /dir/",
-            "* /api/**",
-        ]);
-        for (method, host, path, expected) in [
-            ("GET", "a", "/api/reports", Some(0)),
-            ("GET", "a", "/api/reports/7", Some(0)),
-            ("POST", "a", "/api/reports/7", Some(1)),
-            ("POST", "a", "/api/reports/8", Some(7)),
-            ("GET", "admin.example.com:8080", "/any/where", Some(3)),
-            ("GET", "Admin.Example.com", "/", Some(3)),
-            ("GET", "b.c.example.com", "/x", Some(4)),
-            ("GET", "example.com", "/x", None),
-            ("GET", "a", "/", Some(5)),
-            ("POST", "a", "/", None),
-            ("GET", "a", "/dir/", Some(6)),
-            ("GET", "a", "/dir", None),
-            ("GET", "a", "/apix", None),
-        ] {
-            let method = Method::from_bytes(method.as_bytes()).expect(method);
-            assert_eq!(table.find(&method, host, path, 0), expected, "{method} {host}{path}");
-        }
-        assert_eq!(table.find(&Method::GET, "a", "/api/reports/7", 1), Some(1), "after a rewrite by 0");
-        assert_eq!(table.find(&Method::GET, "a", "/api/reports/7", 2), Some(7));
-    }
-
-    /// Returns whether a pattern matches a path, by trying every length of `**`.
-    fn matches(pattern: &Pattern, path: &str) -> bool {
-        fn match_all(segments: &[Segment], given: &[&str]) -> bool {
-            match (segments.split_first(), given.split_first()) {
-                (None, None) => true,
-                (None, Some(_)) => false,
-                (Some((Segment::Rest, below)), _) => {
-                    (0..=given.len()).any(|length| match_all(below, &given[length..]))
-                }
-                (Some((segment, below)), Some((first, rest))) => {
-                    let fits = match segment {
-                        Segment::Literal(text) => text == first,
-                        Segment::Name(named) => {
-                            let (prefix, suffix) = (&*named.prefix, &*named.suffix);
-                            first.len() > prefix.len() + suffix.len()
-                                && first.starts_with(prefix)
-                                && first.ends_with(suffix)
-                        }
-                        Segment::Rest => false,
-                    };
-                    fits && match_all(below, rest)
-                }
-                (Some(_), None) => false,
-            }
-        }
-        let mut given: Vec<&str> = path.split('/').skip(1).collect();
-        let directory = given.last() == Some(&"");
-        if directory {
-            given.pop();
-        }
-        let template = &pattern.template;
-        let any_end = template.segments.last() == Some(&Segment::Rest) && !template.directory;
-        (any_end || directory == template.directory) && match_all(&template.segments, &given)
-    }
-
-    /// Random templates: literals, names with and without prefix and suffix, and one `**` at most.
-    fn pattern() -> impl Strategy<Value = Pattern> {
-        let segment = prop::sample::select(vec!["a", "b", "ab", "{}", "a{}", "{}b", "a{}b", "ab{}", "{}aa"]);
-        let segments = prop::collection::vec(segment, 0..4);
-        (segments, prop::option::of(0usize..4), any::<bool>()).prop_map(|(segments, rest, directory)| {
-            let mut segments: Vec<String> = segments
-                .into_iter()
-                .enumerate()
-                .map(|(at, segment)| segment.replace("{}", &format!("{{x{at}}}")))
-                .collect();
-            if let Some(rest) = rest {
-                segments.insert(rest.min(segments.len()), "**".to_owned());
-            }
-            let end = if directory && !segments.is_empty() { "/" } else { "" };
-            Pattern::parse(&format!("* /{}{end}", segments.join("/"))).expect("a template")
-        })
-    }
-
-    fn path() -> impl Strategy<Value = String> {
-        let segment = prop::sample::select(vec!["a", "b", "c", "ab", "aab", "aa", "abb"]);
-        (prop::collection::vec(segment, 0..6), any::<bool>()).prop_map(|(segments, directory)| {
-            let end = if directory && !segments.is_empty() { "/" } else { "" };
-            format!("/{}{end}", segments.join("/"))
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-
-        #[test]
-        fn the_index_finds_what_a_walk_down_the_list_finds(
-            patterns in prop::collection::vec(pattern(), 0..12),
-            path in path(),
-            from in 0u32..4,
-        ) {
-            let naive = patterns.iter().enumerate().skip(from as usize).find(|(_, p)| matches(p, &path)).map(|(at, _)| at as u32);
-            prop_assert_eq!(RouteTable::new(&patterns).find(&Method::GET, "h", &path, from), naive);
-            for pattern in &patterns {
-                prop_assert_eq!(pattern.template.takes(&path), matches(pattern, &path));
-            }
-        }
-
-        /// A template that covers another matches all of its paths, and two that meet nowhere share none.
-        #[test]
-        fn templates_are_compared_as_they_match(one in pattern(), other in pattern(), path in path()) {
-            let both = (one.template.takes(&path), other.template.takes(&path));
-            prop_assert!(!one.covers(&other) || both.0 || !both.1, "{:?} {:?}", one, other);
-            prop_assert!(one.template.may_meet(&other.template) || both != (true, true), "{:?} {:?}", one, other);
-            if both.0 {
-                prop_assert_eq!(one.template.fill(&one.template, &path), path);
-            }
-        }
-    }
-
-    /// A table with `count` routes of every form.
-    fn table_of(count: usize) -> RouteTable {
-        let texts = (0..count).flat_map(|at| {
-            [
-                format!("* /api/r{at}/{{id}}"),
-                format!("* /@u{at}-{{x}}/p"),
-                format!("* /{{x}}.e{at}/p"),
-                format!("* /**/{{f}}.f{at}"),
-                format!("* /**/blobs{at}/{{d}}"),
-                format!("* /t{at}/**/tags/{{d}}"),
-                format!("* h{at}.example.com/x/**"),
-            ]
-        });
-        let patterns: Vec<Pattern> = texts.map(|text| Pattern::parse(&text).expect("a template")).collect();
-        RouteTable::new(&patterns)
-    }
-
-    #[test]
-    fn a_search_among_ten_thousand_routes_takes_the_steps_of_one_among_ten() {
-        // Seven routes each.
-        let (few, many) = (table_of(10), table_of(1_500));
-        for path in [
-            "/api/r7/1",
-            "/@u7-x/p",
-            "/x.e7/p",
-            "/a/b/x.f7",
-            "/a/blobs7/x",
-            "/t7/a/b/tags/1",
-            "/x/y",
-            "/none/of/these",
-        ] {
-            let [few, many] = [&few, &many].map(|table| {
-                let mut search = Search::new(&Method::GET, 0);
-                table.search("h3.example.com", path, &mut search);
-                search.steps.get()
-            });
-            // Prefixes and suffixes of more lengths are tried, never more of them.
-            assert!((1..=few + 8).contains(&many), "{path}: {few} steps, then {many}");
-        }
-    }
-}
+mod tests;

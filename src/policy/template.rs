@@ -2,6 +2,9 @@
 
 use super::segment::{Capture, Place, Segment, segments};
 
+/// A text that no literal, prefix or suffix has, since no normal form has it.
+pub(super) const UNUSUAL: &str = "\u{1}";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     /// The segments; `Rest` occurs once at most.
@@ -128,6 +131,22 @@ impl Template {
             None => given.next().is_none(),
         };
         is_whole && (self.ends_in_rest() || path.ends_with('/') == self.directory)
+    }
+
+    /// Returns a path that is matched by this template and by every other one that covers it.
+    pub(super) fn sample(&self) -> String {
+        let mut path = String::new();
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(text) => path.extend(["/", text]),
+                Segment::Name(named) => path.extend(["/", &named.prefix, UNUSUAL, &named.suffix]),
+                Segment::Rest => {}
+            }
+        }
+        if self.directory || path.is_empty() {
+            path.push('/');
+        }
+        path
     }
 
     /// Returns whether some path is matched by both templates.

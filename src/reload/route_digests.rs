@@ -34,6 +34,7 @@ fn whatever_decides_about_sharing_changes_it() {
         ("key_query = [\"page\"]", "key_query = []"),
         (", key_query = [\"page\"]", ""),
         ("x-a = \"b\"", "x-a = \"c\""),
+        ("set_request", "when = { cookie = [\"a\"] }\nset_request"),
         ("version = \"1\"", "version = \"2\""),
         ("[cache]", "[cache]\nmax_ttl = \"2h\""),
         ("[cache]", "[cache]\nignore_cookies = [\"seen\"]"),

@@ -22,6 +22,10 @@ pub(crate) fn digest(policy: &Policy, route: &RoutePolicy) -> u64 {
     digest.list("remove_request", remove);
     digest.list("set_request", set.iter().flat_map(|(name, value)| [name.as_ref(), value.as_bytes()]));
     digest.list("append_request", append.iter().flat_map(|(name, value)| [name.as_ref(), value.as_bytes()]));
+    // Absent for most routes, so that their digests are those of versions without it.
+    if let Some(when) = &route.when {
+        digest.number("when", when.number());
+    }
     add_cache(&mut digest, &policy.cache);
     digest.list("principal", policy.identity.source_names());
     digest.list("token", policy.identity.token_place());

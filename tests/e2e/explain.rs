@@ -39,6 +39,27 @@ fn the_route_and_why_not_the_earlier_ones() {
 }
 
 #[test]
+fn conditions_that_hold_and_that_do_not_are_told() {
+    let file = std::env::temp_dir().join(format!("pillion-when-{}.toml", std::process::id()));
+    let text = "[upstream]\nurl = \"http://127.0.0.1:9\"\n\
+                [[routes]]\nmatch = \"GET /a\"\nwhen = { header = { x-plan = \"pro\" } }\n\
+                [[routes]]\nmatch = \"GET /a\"\nwhen = { query = [\"q\"], not_cookie = [\"sid\"] }\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let said = explain(&["-c", file, "GET", "/a?q=1"]);
+    for part in [
+        "route        2 of 2: GET /a",
+        "its when holds: query q, not_cookie sid",
+        "not 1, GET /a: its when does not hold: header x-plan",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let said = explain(&["-c", file, "GET", "/a?q=1", "-H", "Cookie: sid=1"]);
+    assert!(said.contains("not 2, GET /a: its when does not hold: not_cookie sid"), "{said}");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
 fn who_reads_no_further_makes_nothing_fail() {
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     for (args, code) in [

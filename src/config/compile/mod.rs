@@ -13,6 +13,7 @@ mod route_limits;
 mod server;
 mod simple_keys;
 mod upstream;
+mod when;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -20,14 +20,15 @@ use crate::policy::secrets::{SecretPaths, SecretSegments};
 use crate::policy::segment::Segment;
 use crate::policy::table::RouteTable;
 use crate::policy::template::Template;
-use crate::policy::{Action, FieldEdits, RoutePolicy, Routes};
+use crate::policy::when::When;
+use crate::policy::{Action, Conditions, FieldEdits, RoutePolicy, Routes};
 use crate::rendering::json_text::EscapedText;
 
 /// The label of requests that match no route.
 pub(super) const UNMATCHED: &str = "unmatched";
 
 /// Fields that edits may not touch: they are the framing, or Pillion's own word.
-static UNTOUCHABLE: [HeaderName; 5] =
+pub(super) static UNTOUCHABLE: [HeaderName; 5] =
     [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE, header::TE];
 
 impl Compiler<'_> {
@@ -37,9 +38,11 @@ impl Compiler<'_> {
         let raw = &file.routes;
         let mut patterns = Vec::with_capacity(raw.len());
         let mut routes = Vec::with_capacity(raw.len() + 1);
+        let mut above = RouteTable::default();
         for route in raw {
             let Some((pattern, policy)) = self.route(route, file, limits) else { continue };
-            self.warn_hidden(&pattern, &patterns, &routes);
+            self.warn_hidden(&pattern, policy.when.as_deref(), &above, &patterns, &routes);
+            above.insert(u32::try_from(patterns.len()).unwrap_or(u32::MAX), &pattern, false);
             patterns.push(pattern);
             routes.push(policy);
         }
@@ -47,6 +50,7 @@ impl Compiler<'_> {
             label: EscapedText::plain(UNMATCHED),
             secrets: SecretSegments::default(),
             pattern: None,
+            when: None,
             action: Action::Forward,
             upstream: None,
             timeout: None,
@@ -61,22 +65,46 @@ impl Compiler<'_> {
             response: FieldEdits::default(),
         });
         name_secrets(&mut routes, &masked_names(file));
-        let routes = routes.into_iter().map(Arc::new).collect();
-        (self.problems.len() == before).then(|| Routes {
-            table: RouteTable::new(&patterns),
-            loose: LooseRoutes::new(&patterns),
-            routes,
+        let routes: Vec<Arc<RoutePolicy>> = routes.into_iter().map(Arc::new).collect();
+        (self.problems.len() == before).then(|| {
+            let conditional = || patterns.iter().zip(routes.iter().map(|route| route.when.is_some()));
+            let entries = (0..).zip(conditional()).map(|(order, (pattern, when))| (order, pattern, when));
+            Routes {
+                table: RouteTable::with_conditions(entries),
+                loose: LooseRoutes::new(conditional()),
+                conditions: Conditions::new(&patterns, &routes),
+                routes,
+            }
         })
     }
 
-    /// A route below one that takes everything it could match is never reached.
-    fn warn_hidden(&mut self, pattern: &Pattern, before: &[Pattern], routes: &[RoutePolicy]) {
-        // Among many routes the rest is not searched.
+    /// A route below one that takes everything it could match is never reached. One with conditions takes only what
+    /// meets them. `above` is the index of the routes before.
+    fn warn_hidden(
+        &mut self,
+        pattern: &Pattern,
+        when: Option<&When>,
+        above: &RouteTable,
+        patterns: &[Pattern],
+        routes: &[RoutePolicy],
+    ) {
+        // Among very many routes for one request the rest is not searched.
         const SEARCHED: usize = 1000;
+        // Whatever covers the pattern matches its sample.
+        let (method, host, path) = pattern.sample();
+        let mut from = 0;
+        let candidates = std::iter::from_fn(|| {
+            let order = above.find(&method, &host, &path, from)?;
+            from = order + 1;
+            let at = usize::try_from(order).ok()?;
+            Some((patterns.get(at)?, routes.get(at)?))
+        });
         let hides = |(above, route): &(&Pattern, &RoutePolicy)| {
-            above.covers(pattern) && !matches!(route.action, Action::Rewrite(_))
+            (route.when.is_none() || route.when.as_deref() == when)
+                && above.covers(pattern)
+                && !matches!(route.action, Action::Rewrite(_))
         };
-        if let Some((above, route)) = before.iter().zip(routes).take(SEARCHED).find(hides) {
+        if let Some((above, route)) = candidates.take(SEARCHED).find(hides) {
             let hidden = routes.len() + 1;
             self.warnings.push(format!(
                 "route {hidden} is never reached: \"{} {}\" above matches all its requests; move it \
@@ -102,7 +130,15 @@ impl Compiler<'_> {
         if let Some(Pattern { methods: Methods::Only(methods), .. }) = &pattern {
             self.check_methods(methods, written);
         }
+        let when = self.when(raw.when.as_ref(), &written.value, file);
         let action = self.action(raw, pattern.as_ref()).unwrap_or(Action::Forward);
+        if when.is_some() && matches!(action, Action::Deny(_)) {
+            self.warnings.push(format!(
+                "route {:?} has deny and when: it is no wall, because a client can send the same request \
+                with or without what when names; deny the path without when, or check the request in the app",
+                written.value
+            ));
+        }
         let upstream = raw.upstream.as_ref().and_then(|name| self.named(name, &file.upstreams));
         let mut response = self.edits(&raw.remove_response, &raw.set_response);
         if let Some(deprecated) = &raw.deprecated {
@@ -116,6 +152,12 @@ impl Compiler<'_> {
             self.fail(Some(&cache.span), "cache on a route that sends nothing to an upstream", help);
         }
         let mut cache = self.route_cache(raw.cache.as_ref(), pattern.as_ref(), file);
+        if let (Some(when), Some(names)) = (&when, &mut cache.route_settings.key_query) {
+            // What decides about the route counts, so no request is fetched again without it.
+            let missing = when.parameters().filter(|name| !names.iter().any(|known| known == name));
+            let missing: Vec<String> = missing.map(str::to_owned).collect();
+            names.extend(missing);
+        }
         if cache.route_settings.scope == Scope::Auto
             && (cache.route_settings.ttl.is_some() || !cache.route_settings.ttl_by_status.is_empty())
         {
@@ -140,6 +182,7 @@ impl Compiler<'_> {
             // When all templates are known.
             secrets: SecretSegments::default(),
             pattern: pattern.clone(),
+            when: when.map(Box::new),
             action,
             upstream,
             timeout: raw.timeout.as_ref().map(|at| at.value),

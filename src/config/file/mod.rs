@@ -4,6 +4,7 @@
 mod cache;
 mod limits;
 mod observe;
+mod when;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::represent::coding::Effort;
 pub(super) use cache::{Cache, Identity, Invalidate, Jwt, RouteCache};
 pub(super) use limits::{ApiKey, Limit, RateLimit, RouteLimits, read_keys};
 pub(super) use observe::{Health, Log, Metrics, Tracing};
+pub(super) use when::{Named, When};
 
 pub(super) struct File {
     pub server: Server,
@@ -118,6 +120,7 @@ pub(super) struct Upstream {
 pub(super) struct Route {
     pub span: Span,
     pub pattern: Option<Spanned<String>>,
+    pub when: Option<When>,
     pub upstream: Option<Spanned<String>>,
     pub rewrite: Option<Spanned<String>>,
     pub deny: Option<Spanned<u64>>,
@@ -401,10 +404,12 @@ fn read_route(table: &Table, span: Span, p: &mut Diagnostics) -> Route {
         s.finish(p);
         deprecated
     });
+    let when = s.table(route::WHEN.name, p).map(|(table, span)| when::read_when(table, span, p));
     let cache = s.table(route::CACHE.name, p).map(|(table, span)| cache::read_route_cache(table, span, p));
     let limits = limits::read_route_limits(&mut s, p);
     let route = Route {
         span,
+        when,
         cache,
         limits,
         cost: s.read(&route::COST, p),

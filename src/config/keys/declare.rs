@@ -39,6 +39,8 @@ pub(crate) enum Form {
     Rate,
     Words(Vec<&'static str>),
     List(Box<Form>),
+    /// A list of names, or names with a text or a list of texts each.
+    NamesOrTexts,
     /// One word, or a list of texts.
     WordOrTexts(&'static str),
     /// A table whose keys are names.

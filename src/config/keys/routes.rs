@@ -17,6 +17,8 @@ table! {
     route, in routes, requires ["match"];
     MATCH "match": Optional<String> = TEXT, Reload,
         "Requests of the route, as METHOD[,METHOD] [host]path; {name} is one segment or a part of it, ** any number.";
+    WHEN "when": Sub = Sub(&when::TABLE), Reload,
+        "Conditions on the requests that match takes; all must hold, else matching goes on below.";
     UPSTREAM "upstream": Optional<String> = TEXT, Reload,
         "Name of the upstream in [upstreams] that gets the requests.";
     REWRITE "rewrite": Optional<String> = TEXT, Reload,
@@ -55,6 +57,19 @@ table! {
         "Number of requests that one request of the route counts as.";
     CONCURRENCY "concurrency": Optional<u64> = optional_number(1..=1_000_000), Reload,
         "Maximum number of requests in flight for each client key, else 429.";
+}
+
+table! {
+    /// `when` of a route.
+    when, in routes, requires [];
+    QUERY "query": Own = Own(Form::NamesOrTexts), Reload,
+        "Query parameters that must be there, alone or with one of the values.";
+    HEADER "header": Own = Own(Form::NamesOrTexts), Reload,
+        "Request fields that must be there, alone or with one of the values.";
+    COOKIE "cookie": Texts = texts(&[]), Reload,
+        "Names of cookies of which one must be there.";
+    NOT_COOKIE "not_cookie": Texts = texts(&[]), Reload,
+        "Names of cookies of which none may be there.";
 }
 
 table! {

@@ -25,6 +25,18 @@ pub(crate) fn pseudonym() -> &'static str {
     &OURS
 }
 
+/// Returns whether proxies use a field to tell apps about clients. The prefix covers more fields than any list.
+pub(crate) fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    if !name.starts_with(['x', 'f']) {
+        return false;
+    }
+    // CGI and WSGI apps cannot tell `X_Forwarded_For` from `X-Forwarded-For`.
+    let spelt = name.contains('_').then(|| name.replace('_', "-"));
+    let name = spelt.as_deref().unwrap_or(name);
+    name.starts_with("x-forwarded-") || name == "x-real-ip" || name == "forwarded"
+}
+
 /// Maximum number of hops that are examined in a chain.
 const MAX_HOPS: usize = 64;
 

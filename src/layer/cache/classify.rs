@@ -255,6 +255,7 @@ fn write_key(
     let parts = key::Parts {
         upstream: &upstream.name,
         rules: routed.record.sharing_rules(),
+        whens: routed.whens,
         https: routed.https,
         shared: route_settings.scope == Scope::Shared,
         host: hosts.as_deref().unwrap_or(host),

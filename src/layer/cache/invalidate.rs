@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 
+use super::aliases;
 use super::purge::is_purge;
 use super::redirect::asked_for;
 use super::webdav::{self, Tree};
@@ -68,10 +69,13 @@ impl InvalidationGuard {
     pub(super) fn new(routed: &Routed, cache: Arc<Cache>) -> InvalidationGuard {
         let key_hasher = cache.invalidation.key_hasher;
         let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
+        let mut others = aliases::paths_beside(routed, &path);
         // An upstream that reads the path leniently changes the resource of the other reading.
-        let loosely = path::is_odd(&path).then(|| loose::reading(&path));
-        let invalidation_keys =
-            [&*path].into_iter().chain(loosely.as_deref()).map(|path| key_hasher.path(path)).collect();
+        let odd = [&*path].into_iter().chain(others.iter().map(String::as_str));
+        let loosely: Vec<String> = odd.filter(|path| path::is_odd(path)).map(loose::reading).collect();
+        others.extend(loosely);
+        let all = [&*path].into_iter().chain(others.iter().map(String::as_str));
+        let invalidation_keys = all.map(|path| key_hasher.path(path)).collect();
         // RFC 9111 4.4: the target is invalidated whatever the rules say.
         let target = PendingInvalidation {
             label: Cow::Borrowed(TARGET),
@@ -85,8 +89,8 @@ impl InvalidationGuard {
         // A PURGE that is not for Pillion is for the upstream alone, and no rule applies.
         if !is_purge(routed.request.method()) {
             stamps.extend(of_rules(routed, &cache, &path, |_| true));
-            for stamp in loosely.iter().flat_map(|read| of_rules(routed, &cache, read, |_| true)) {
-                // A rule that matches both readings counts once.
+            for stamp in others.iter().flat_map(|read| of_rules(routed, &cache, read, |_| true)) {
+                // A rule that matches several of them counts once.
                 match stamps.iter_mut().find(|known| known.label == stamp.label) {
                     Some(known) => known.invalidation_keys.extend(stamp.invalidation_keys),
                     None => stamps.push(stamp),

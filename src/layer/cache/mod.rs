@@ -8,6 +8,7 @@
 //! - Invalidation: `invalidate` by writes, `webdav` of trees, `purge` of a URL, `sessions` by cookies. `compare` checks
 //!   whether a shared route is really shared.
 
+mod aliases;
 pub(super) mod classify;
 mod collapsed;
 mod compare;

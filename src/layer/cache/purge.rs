@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
+use super::aliases;
 use super::error::CacheResult;
 use crate::cache::Cache;
 use crate::cache::key;
@@ -68,18 +69,22 @@ pub(super) async fn purge(cache: Arc<Cache>, routed: Box<Routed>) -> CacheResult
     let normal = path::normalise(target.path())?.normal.into_owned();
     let policy = &routed.record.info.snapshot.policy;
     let asked = host::text(routed.request.headers()).to_owned();
-    let query = target.query().map(|query| {
-        // The query as a GET of this URL has it in its key.
-        let order = policy.routes.table.find(&Method::GET, &asked, &normal, 0);
-        let only = routed.record.info.snapshot.route(order).cache.route_settings.key_query.clone();
-        key::counted_query(query, only.as_deref(), &policy.cache.ignore_query).unwrap_or_default()
+    let mut paths = aliases::paths_beside(&routed, &normal);
+    paths.push(normal);
+    let queries = target.query().map(|query| {
+        // The query as a GET of this URL has it in its key, under each route that its conditions may lead to.
+        let routes = paths.iter().flat_map(|path| policy.routes.candidates(&Method::GET, &asked, path));
+        let counted = routes.map(|route| {
+            let only = route.cache.route_settings.key_query.as_deref();
+            key::counted_query(query, only, &policy.cache.ignore_query).unwrap_or_default()
+        });
+        counted.collect::<Vec<String>>()
     });
     routed.record.cache.set_handling(CacheHandling::Purge);
     let key_hasher = cache.invalidation.key_hasher;
-    let mut invalidation_keys = vec![key_hasher.path(&normal)];
-    if path::is_odd(&normal) {
-        invalidation_keys.push(key_hasher.path(&loose::reading(&normal)));
-    }
+    let odd = paths.iter().filter(|path| path::is_odd(path)).map(|path| loose::reading(path));
+    let invalidation_keys: Vec<_> =
+        paths.iter().cloned().chain(odd).map(|path| key_hasher.path(&path)).collect();
     cache.invalidation.overtake(&invalidation_keys);
     cache.counters.count_invalidation(LABEL);
     // The search goes through the whole store, so it does not run on a worker that serves clients.
@@ -89,8 +94,8 @@ pub(super) async fn purge(cache: Arc<Cache>, routed: Box<Routed>) -> CacheResult
                 let is_host = |known: &[u8]| plain(known).eq_ignore_ascii_case(plain(asked.as_bytes()));
                 let mut hosts = [Some(shown.host), shown.told_host].into_iter().flatten();
                 hosts.any(is_host)
-                    && path::is_same(shown.path, &normal)
-                    && query.as_ref().is_none_or(|query| shown.is_query(query))
+                    && paths.iter().any(|path| path::is_same(shown.path, path))
+                    && queries.as_ref().is_none_or(|all| all.iter().any(|query| shown.is_query(query)))
             })
         })
     });

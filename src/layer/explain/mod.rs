@@ -25,6 +25,7 @@ use crate::limit::tier::Tier;
 use crate::message::inbound::Peer;
 use crate::policy::loose;
 use crate::policy::pattern::Pattern;
+use crate::policy::when::{Asked, When};
 use crate::policy::{RoutePolicy, path};
 use crate::represent::coding::Negotiated;
 use crate::runtime::clock;
@@ -56,6 +57,8 @@ pub(crate) fn explain(
     };
     let headers = inbound.request.headers();
     let host = host::text(headers).to_owned();
+    // The conditions of routes are evaluated on the fields as they were received.
+    let fields_received = headers.clone();
     let grpc = grpc::is_call(method, headers);
     if uri.authority().is_none() && !fields.iter().any(|(name, _)| name == header::HOST) {
         told.say("host", format!("{host}, because neither the URL nor a field names another"));
@@ -97,7 +100,9 @@ pub(crate) fn explain(
     let normal = normal.unwrap_or_default();
     let decided = route::decide(Observed { inbound, record: record.clone() });
     let found = record.route_policy();
-    explain_route(&mut told, snapshot, found, (method, &host, &normal));
+    let trusted = snapshot.policy.server.trusts(client.ip());
+    let conditions = Asked { query: uri.query(), headers: &fields_received, trusted };
+    explain_route(&mut told, snapshot, found, (method, &host, &normal), conditions);
     match decided {
         Err(error) => told.say("refused", format!("{}: {error}", rescue::status(&error).as_u16())),
         Ok(Decision::Respond(response)) => {
@@ -132,6 +137,7 @@ fn explain_route(
     snapshot: &Snapshot,
     found: &RoutePolicy,
     asked: (&Method, &str, &str),
+    conditions: Asked<'_>,
 ) {
     let routes = &snapshot.policy.routes.routes;
     let is_found = |route: &Arc<RoutePolicy>| std::ptr::eq(&**route, found);
@@ -142,9 +148,15 @@ fn explain_route(
         }
         None => told.say("route", "none matches: the defaults apply".to_owned()),
     }
+    if let Some(when) = &found.when {
+        let held: Vec<String> = when.conditions().map(|condition| condition.to_string()).collect();
+        told.say("route", format!("its when holds: {}", held.join(", ")));
+    }
     for (at, route) in routes.iter().take(order).take(MAX_ROUTES).enumerate() {
         if let Some(pattern) = &route.pattern
             && let Some(why) = mismatch(pattern, asked)
+                .map(str::to_owned)
+                .or_else(|| unmet(route.when.as_deref()?, conditions))
         {
             told.say("route", format!("not {}, {}: {why}", at + 1, written(pattern, route)));
         }
@@ -168,6 +180,11 @@ fn mismatch(pattern: &Pattern, (method, host, path): (&Method, &str, &str)) -> O
         return Some("another host");
     }
     (!pattern.methods.contains(method)).then_some("another method")
+}
+
+/// Returns the condition of `when` that a request does not meet.
+fn unmet(when: &When, asked: Asked<'_>) -> Option<String> {
+    when.unmet(asked).map(|condition| format!("its when does not hold: {condition}"))
 }
 
 fn explain_upstream(told: &mut Explanation, routed: &Routed) {

@@ -175,6 +175,38 @@ fn each_mistake_names_what_was_expected() {
             "[[routes]]\nmatch = \"GET /b\"\nupstream = \"medai\"\n",
             &["no upstream \"medai\"", "add [upstreams.medai]"],
         ),
+        ("[[routes]]\nmatch = \"GET /b\"\nwhen = {}\n", &["when without a condition"]),
+        ("[[routes]]\nmatch = \"GET /b\"\nwhen = { query = { a = [] } }\n", &["has no value of \"a\""]),
+        (
+            "[[routes]]\nmatch = \"GET /b\"\nwhen = { query = \"a\" }\n",
+            &["routes.when.query is", "names like"],
+        ),
+        ("[[routes]]\nmatch = \"GET /b\"\nwhen = { query = [\"a=b\"] }\n", &["not a name of a parameter"]),
+        (
+            "[[routes]]\nmatch = \"GET /b\"\nwhen = { query = [\"a\", \"a\"] }\n",
+            &["\"a\" is twice in when.query"],
+        ),
+        ("[[routes]]\nmatch = \"GET /b\"\nwhen = { query = { a = 5 } }\n", &["a is a", "expected a string"]),
+        (
+            "[[routes]]\nmatch = \"GET /b\"\nwhen = { header = [\"cookie\"] }\n",
+            &["when = { cookie = [\"NAME\"] }"],
+        ),
+        ("[[routes]]\nmatch = \"GET /b\"\nwhen = { header = [\"host\"] }\n", &["write the host in match"]),
+        ("[[routes]]\nmatch = \"GET /b\"\nwhen = { header = [\"x_plan\"] }\n", &["write x-plan"]),
+        ("[[routes]]\nmatch = \"GET /b\"\nwhen = { header = [\"x plan\"] }\n", &["not a field name"]),
+        (
+            "[[routes]]\nmatch = \"GET /b\"\nwhen = { header = [\"upgrade\"] }\n",
+            &["belongs to one connection"],
+        ),
+        ("[[routes]]\nmatch = \"GET /b\"\nwhen = { cookie = [\"a=b\"] }\n", &["not a name of a cookie"]),
+        (
+            "[[routes]]\nmatch = \"GET /b\"\nwhen = { cookie = [\"a\"], not_cookie = [\"a\"] }\n",
+            &["never holds"],
+        ),
+        (
+            "[[routes]]\nmatch = \"GET /b\"\nwhen = { cookies = [\"a\"] }\n",
+            &["unknown key \"cookies\" in [routes.when]", "cookie"],
+        ),
         ("[[routes]]\nmatch = \"GET /b\"\nset_request = { content-length = \"5\" }\n", &["cannot be edited"]),
         ("[[routes]]\nmatch = \"GET /b\"\nset_request = { x = \"a\\r\\nb\" }\n", &["is not a field value"]),
         ("[[routes]]\nmatch = \"GET /b\"\nrewrite = \"/{nope}\"\n", &["{nope} is not in match"]),

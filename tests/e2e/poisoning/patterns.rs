@@ -103,6 +103,22 @@ fn n2_7_routes_that_are_never_reached() {
             checked.said
         );
     }
+    for (above, below, hidden) in [
+        ("", "when = { cookie = [\"a\"] }\n", true),
+        ("when = { cookie = [\"a\"] }\n", "", false),
+        ("when = { cookie = [\"a\"] }\n", "when = { cookie = [\"b\"] }\n", false),
+        (
+            "when = { query = { a = \"1\", b = \"2\" } }\n",
+            "when = { query = { b = \"2\", a = \"1\" } }\n",
+            true,
+        ),
+    ] {
+        let checked = check(&format!(
+            "{UPSTREAM}[[routes]]\nmatch = \"GET /a/**\"\n{above}[[routes]]\nmatch = \"GET /a/b\"\n{below}"
+        ));
+        checked.fine();
+        assert_eq!(checked.said.contains("never reached"), hidden, "{above}, {below}: {}", checked.said);
+    }
     let rewritten =
         "[[routes]]\nmatch = \"GET /**\"\nrewrite = \"/x/**\"\n[[routes]]\nmatch = \"GET /x/**\"\n";
     check(&format!("{UPSTREAM}{rewritten}")).fine().lacks("never reached");

@@ -11,3 +11,4 @@ mod routes;
 mod streams;
 mod timeouts;
 mod tools;
+mod when;
