@@ -23,7 +23,7 @@ pub(super) struct HandedOff {
     pub seat: Seat,
 }
 
-pub(super) enum Order {
+pub(super) enum Command {
     Serve(HandedOff),
     Advance(Phase),
     Stop,
@@ -31,7 +31,7 @@ pub(super) enum Order {
 
 #[derive(Clone)]
 pub(super) struct WorkerHandle {
-    pub orders: UnboundedSender<Order>,
+    pub commands: UnboundedSender<Command>,
     pub connections: Arc<AtomicUsize>,
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::handoff::{HandedOff, Order, WorkerHandle, serve};
+use super::handoff::{Command, HandedOff, WorkerHandle, serve};
 use super::worker::{Shared, Worker};
 use crate::connection::seats::{Claim, Evicted};
 use crate::memory::buffers::ClientSlot;
@@ -71,7 +71,7 @@ pub(super) struct Acceptor {
     pub worker: Rc<Worker>,
     pub index: usize,
     pub shared: Shared,
-    pub colleagues: Vec<WorkerHandle>,
+    pub handles: Vec<WorkerHandle>,
     pub phase_watcher: PhaseWatcher,
     /// Number of waiting new connections; see [`MAX_NEWCOMERS`].
     pub newcomers: Cell<usize>,
@@ -197,14 +197,14 @@ impl Acceptor {
         claim: Claim,
     ) {
         let seat = self.shared.seats.take(claim);
-        let load = |colleague: &WorkerHandle| colleague.connections.load(Ordering::Relaxed);
-        let own = load(&self.colleagues[self.index]);
-        let min = self.colleagues.iter().enumerate().min_by_key(|(_, colleague)| load(colleague));
-        let (index, colleague) = match min {
-            Some((index, colleague)) if load(colleague) < own => (index, colleague),
-            _ => (self.index, &self.colleagues[self.index]),
+        let load = |handle: &WorkerHandle| handle.connections.load(Ordering::Relaxed);
+        let own = load(&self.handles[self.index]);
+        let min = self.handles.iter().enumerate().min_by_key(|(_, handle)| load(handle));
+        let (index, handle) = match min {
+            Some((index, handle)) if load(handle) < own => (index, handle),
+            _ => (self.index, &self.handles[self.index]),
         };
-        colleague.connections.fetch_add(1, Ordering::Relaxed);
+        handle.connections.fetch_add(1, Ordering::Relaxed);
         if index == self.index {
             return serve(
                 &self.worker,
@@ -212,14 +212,14 @@ impl Acceptor {
                 address,
                 tls,
                 (permit, seat),
-                &colleague.connections,
+                &handle.connections,
                 &self.shared.shared_state.metrics,
             );
         }
         let handed = tcp.into_std().map(|tcp| HandedOff { tcp, address, tls, permit, seat });
-        let sent = handed.map(|handed| colleague.orders.send(Order::Serve(handed)).is_ok());
+        let sent = handed.map(|handed| handle.commands.send(Command::Serve(handed)).is_ok());
         if !matches!(sent, Ok(true)) {
-            colleague.connections.fetch_sub(1, Ordering::Relaxed);
+            handle.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::Cache;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::handoff::{Order, WorkerHandle, serve};
+use super::handoff::{Command, WorkerHandle, serve};
 use super::listener::{Acceptor, Bound};
 use super::worker::{Shared, Worker};
 use crate::layer::record::{self, Sink};
@@ -43,20 +43,20 @@ impl Workers {
         shared: &Shared,
         log: &Writer,
     ) -> io::Result<Workers> {
-        let (colleagues, receivers): (Vec<WorkerHandle>, Vec<UnboundedReceiver<Order>>) = (0..count)
+        let (handles, receivers): (Vec<WorkerHandle>, Vec<UnboundedReceiver<Command>>) = (0..count)
             .map(|_| {
-                let (orders, receiver) = unbounded_channel();
-                (WorkerHandle { orders, connections: Arc::default() }, receiver)
+                let (commands, receiver) = unbounded_channel();
+                (WorkerHandle { commands, connections: Arc::default() }, receiver)
             })
             .unzip();
         let mut threads = Vec::with_capacity(count);
-        for (index, orders) in receivers.into_iter().enumerate() {
+        for (index, commands) in receivers.into_iter().enumerate() {
             let bound: io::Result<Vec<Bound>> = bound
                 .iter()
                 .map(|bound| Ok(Bound { listener: bound.listener.try_clone()?, tls: bound.tls }))
                 .collect();
-            let (bound, shared, log, colleagues) =
-                (bound?, shared.clone(), AccessLog::new(log.lines()), colleagues.clone());
+            let (bound, shared, log, handles) =
+                (bound?, shared.clone(), AccessLog::new(log.lines()), handles.clone());
             let runtime = move || {
                 tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())
             };
@@ -64,7 +64,7 @@ impl Workers {
                 std::thread::Builder::new().name(format!("{WORKER}{index}")).spawn(
                     move || match runtime() {
                         Ok(runtime) => {
-                            runtime.block_on(run(index, bound, shared, log, colleagues, orders));
+                            runtime.block_on(run(index, bound, shared, log, handles, commands));
                             // A hanging resolver thread does not delay the shutdown.
                             runtime.shutdown_background();
                             record::report_completed();
@@ -74,25 +74,25 @@ impl Workers {
                 )?;
             threads.push(thread);
         }
-        Ok(Workers { handles: colleagues, threads })
+        Ok(Workers { handles, threads })
     }
 
     /// Sends the phase of the shutdown to every worker.
     pub(crate) fn advance(&self, phase: Phase) {
-        for colleague in &self.handles {
+        for handle in &self.handles {
             // A worker that has ended has nothing to drain.
-            let _ = colleague.orders.send(Order::Advance(phase));
+            let _ = handle.commands.send(Command::Advance(phase));
         }
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.handles.iter().map(|colleague| colleague.connections.load(Ordering::Relaxed)).sum()
+        self.handles.iter().map(|handle| handle.connections.load(Ordering::Relaxed)).sum()
     }
 
     /// Ends every worker, even with work in progress.
     pub(crate) fn stop(self) {
-        for colleague in &self.handles {
-            let _ = colleague.orders.send(Order::Stop);
+        for handle in &self.handles {
+            let _ = handle.commands.send(Command::Stop);
         }
         for thread in self.threads {
             let _ = thread.join();
@@ -105,8 +105,8 @@ async fn run(
     bound: Vec<Bound>,
     shared: Shared,
     log: AccessLog,
-    colleagues: Vec<WorkerHandle>,
-    mut orders: UnboundedReceiver<Order>,
+    handles: Vec<WorkerHandle>,
+    mut commands: UnboundedReceiver<Command>,
 ) {
     let view = Cache::new(shared.live.clone());
     let pool = Rc::new(Pool::default());
@@ -121,13 +121,13 @@ async fn run(
         refusals: LogThrottle::new(1),
         lifecycle: lifecycle.clone(),
     });
-    let own = colleagues[index].connections.clone();
+    let own = handles[index].connections.clone();
     for bound in bound {
         let acceptor = Acceptor {
             worker: worker.clone(),
             index,
             shared: shared.clone(),
-            colleagues: colleagues.clone(),
+            handles: handles.clone(),
             phase_watcher: PhaseWatcher::new(lifecycle.clone()),
             newcomers: Cell::new(0),
         };
@@ -142,9 +142,9 @@ async fn run(
             heartbeats.beat(index, clock::now());
         }
     });
-    while let Some(order) = orders.recv().await {
-        match order {
-            Order::Serve(handed) => match tokio::net::TcpStream::from_std(handed.tcp) {
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Serve(handed) => match tokio::net::TcpStream::from_std(handed.tcp) {
                 Ok(tcp) => serve(
                     &worker,
                     tcp,
@@ -159,8 +159,8 @@ async fn run(
                     tracing::warn!(%error, "a connection could not be handed to another worker");
                 }
             },
-            Order::Advance(phase) => lifecycle.advance(phase),
-            Order::Stop => return,
+            Command::Advance(phase) => lifecycle.advance(phase),
+            Command::Stop => return,
         }
     }
 }
