@@ -114,14 +114,14 @@ pub(super) struct LeasedHttp1 {
     /// The lease, dropped when the body has ended.
     pub lease: Option<Lease>,
     /// The destination of the connection at that time.
-    pub home: PoolReturn,
+    pub pool_return: PoolReturn,
 }
 
 impl LeasedHttp1 {
     fn settle(&mut self) -> Option<Lease> {
         let lease = self.lease.take()?;
         if let Some(connection) = self.body.take_connection() {
-            self.home.receive(&lease.address, connection, clock::now());
+            self.pool_return.receive(&lease.address, connection, clock::now());
         }
         Some(lease)
     }

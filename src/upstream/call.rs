@@ -69,7 +69,7 @@ pub(crate) enum Streaming {
 
 /// Progress of one upstream request, updated as it happens, so it is complete even on failure or client disconnect.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct Progress {
     pub address: RefCell<Option<Arc<Address>>>,
     pub retries: Cell<u32>,
     /// Time at which the last try was sent.
@@ -79,32 +79,32 @@ pub(crate) struct Outcome {
     /// The request's place in the queue for a permit, while it waits.
     pub line: RefCell<Option<Queued>>,
     /// The part of the request that was sent in all tries but the last over HTTP/2.
-    pub(super) left: Cell<Sent>,
+    pub(super) sent_earlier: Cell<Sent>,
     /// The part of the request that was sent in the last try over HTTP/2, which the upstream may declare unprocessed.
-    pub(super) left_over_http2: Cell<Sent>,
+    pub(super) sent_over_http2: Cell<Sent>,
 }
 
-impl Outcome {
+impl Progress {
     /// Resets all progress before another request.
     pub(crate) fn reset(&self) {
-        let Outcome { address, retries, sent, responded, line, left, left_over_http2 } = self;
+        let Progress { address, retries, sent, responded, line, sent_earlier, sent_over_http2 } = self;
         address.replace(None);
         line.replace(None);
         retries.set(0);
         sent.set(None);
         responded.set(None);
-        left.set(Sent::Nothing);
-        left_over_http2.set(Sent::Nothing);
+        sent_earlier.set(Sent::Nothing);
+        sent_over_http2.set(Sent::Nothing);
     }
 
     /// Returns the part of the request that its upstream can have received, over all tries.
-    pub(crate) fn how_much_left(&self) -> Sent {
-        self.left.get().max(self.left_over_http2.get())
+    pub(crate) fn sent_part(&self) -> Sent {
+        self.sent_earlier.get().max(self.sent_over_http2.get())
     }
 
     /// Starts another try over HTTP/2.
-    pub(super) fn begin_over_http2(&self) {
-        reach(&self.left, self.left_over_http2.take());
+    pub(super) fn start_over_http2(&self) {
+        reach(&self.sent_earlier, self.sent_over_http2.take());
     }
 }
 

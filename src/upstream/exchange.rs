@@ -13,7 +13,7 @@ use http_body::Body as _;
 
 use super::address::{Address, Evidence};
 use super::body::{Lease, Leased, LeasedHttp1, LeasedIo, PoolReturn};
-use super::call::{Call, Outcome, Streaming};
+use super::call::{Call, Progress, Streaming};
 use super::endpoint::Endpoint;
 use super::error::ForwardError;
 use super::http2::{Http2Connection, Passing};
@@ -63,7 +63,7 @@ impl Upstream {
         mut connection: Box<ClientConnection>,
         mut lease: Lease,
         idle_until: Option<Instant>,
-        outcome: &'a Outcome,
+        progress: &'a Progress,
     ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
         async move {
             let reused = idle_until.is_some();
@@ -86,11 +86,11 @@ impl Upstream {
                 interim: call.interim,
                 limits: call.limits,
                 room: call.room,
-                sent: &outcome.left,
+                sent: &progress.sent_earlier,
             };
             let has_body = !http_body::Body::is_end_stream(&call.body);
             let silence = call.body.silence();
-            outcome.sent.set(Some(now));
+            progress.sent.set(Some(now));
             let body = &mut call.body;
             let mut sending = connection.begin(&outbound, body, now);
             let polled = |cx: &mut Context<'_>| sending.poll(&mut connection, &outbound, body, timeouts, cx);
@@ -111,9 +111,9 @@ impl Upstream {
             let UpstreamResponse { parts, content } =
                 connection.response(head, sending, &mut call.body, timeouts, room);
             let responded_at = clock::now();
-            outcome.responded.set(Some(responded_at));
+            progress.responded.set(Some(responded_at));
             self.judge(&lease.address, parts.status);
-            let home = PoolReturn {
+            let pool_return = PoolReturn {
                 pool: pool.clone(),
                 keep_alive: self.policy.keep_alive,
                 pinned: call.pinned.cloned(),
@@ -122,7 +122,7 @@ impl Upstream {
             let body = match content {
                 Content::Whole(content, connection) => {
                     if let Some(connection) = connection {
-                        home.receive(&lease.address, connection, responded_at);
+                        pool_return.receive(&lease.address, connection, responded_at);
                     }
                     Body::full(content)
                 }
@@ -149,7 +149,7 @@ impl Upstream {
                             suspect: false,
                         });
                     }
-                    let mut body = Body::streaming(LeasedHttp1 { body, lease: Some(lease), home });
+                    let mut body = Body::streaming(LeasedHttp1 { body, lease: Some(lease), pool_return });
                     if endless {
                         body.set_endless();
                         allow_silence(silence.as_deref(), call.stream_idle_timeout);
@@ -169,7 +169,7 @@ impl Upstream {
         connection: Rc<Http2Connection>,
         mut lease: Lease,
         reused: bool,
-        (outcome, entered): (&Outcome, &Cell<Option<Entered>>),
+        (progress, entered): (&Progress, &Cell<Option<Entered>>),
     ) -> Result<Response<Body>, Attempt> {
         let stream = call.streaming != Streaming::No;
         if stream {
@@ -204,15 +204,15 @@ impl Upstream {
         if call.takes_trailers {
             request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
         }
-        outcome.sent.set(Some(clock::now()));
-        outcome.begin_over_http2();
-        let passing = Passing { sent: &outcome.left_over_http2, interim: call.interim, room: call.room };
+        progress.sent.set(Some(clock::now()));
+        progress.start_over_http2();
+        let passing = Passing { sent: &progress.sent_over_http2, interim: call.interim, room: call.room };
         let sent = connection.clone().send(request, passing, self.timeouts(call, stream), clock::now);
         let response = sent.await;
         let response = response.map_err(|error| {
             if matches!(error, ForwardError::Closed) {
                 // RFC 9113 8.7: nothing of the request was processed.
-                outcome.left_over_http2.set(Sent::Nothing);
+                progress.sent_over_http2.set(Sent::Nothing);
             }
             // GOAWAY and refused streams appear as closed before anything was processed. Content taken from a streaming
             // body is gone, however.
@@ -223,7 +223,7 @@ impl Upstream {
             );
             Attempt { error, nothing_sent, reused, suspect: ended && !connection.is_dead() }
         })?;
-        outcome.responded.set(Some(clock::now()));
+        progress.responded.set(Some(clock::now()));
         let (parts, body) = response.into_parts();
         if parts.headers.len() > call.limits.fields {
             let error = ForwardError::Malformed(HeadError::TooManyFields);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::address::{Address, Evidence};
-use super::call::Outcome;
+use super::call::Progress;
 use super::error::ForwardError;
 use super::retry::{Attempt, Tries};
 use super::state::Upstream;
@@ -38,9 +38,9 @@ impl Upstream {
 
     /// Records failures of exchanges at their addresses, once the end of the request is known. A request that fails at
     /// two addresses and gets no response causes the failures itself: one client must not get all addresses ejected.
-    pub(super) fn blame(&self, tries: &Tries, outcome: &Outcome) {
-        let last = outcome.address.borrow().as_ref().map(|address| address.id);
-        let responded = outcome.responded.get().is_some();
+    pub(super) fn blame(&self, tries: &Tries, progress: &Progress) {
+        let last = progress.address.borrow().as_ref().map(|address| address.id);
+        let responded = progress.responded.get().is_some();
         if !responded && tries.blamed.len() > 1 {
             return;
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::call::{Call, Outcome, Streaming};
+use super::call::{Call, Progress, Streaming};
 use super::error::ForwardError;
 use super::pool::Pool;
 use super::state::Upstream;
@@ -107,9 +107,9 @@ impl Upstream {
             counted: false,
             rank: (0, 1),
         };
-        let outcome = Outcome::default();
+        let progress = Progress::default();
         let response =
-            self.send(pool, call, clock::now(), &outcome).await.map_err(InternalRequestError::Forward)?;
+            self.send(pool, call, clock::now(), &progress).await.map_err(InternalRequestError::Forward)?;
         let status = response.status();
         let mut body = response.into_body();
         let mut content = Vec::new();

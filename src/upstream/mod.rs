@@ -37,7 +37,7 @@ use crate::runtime::clock;
 pub(crate) use crate::upstream::internal_request::{InternalRequest, InternalRequestError};
 pub(crate) use crate::upstream::queue::Queued;
 pub(crate) use address::{Address, Target};
-pub(crate) use call::{Call, Outcome, Streaming};
+pub(crate) use call::{Call, Progress, Streaming};
 pub(crate) use collected::Collected;
 pub(crate) use error::{ForwardError, KINDS as FAILURE_KINDS};
 pub(crate) use pool::Pool;

@@ -10,7 +10,7 @@ use http::Response;
 
 use super::address::Address;
 use super::body::{Lease, Share};
-use super::call::{Call, Outcome, Streaming};
+use super::call::{Call, Progress, Streaming};
 use super::connect::{self, Connected};
 use super::endpoint::Endpoint;
 use super::error::ForwardError;
@@ -41,7 +41,7 @@ impl Upstream {
         pool: &'a Rc<Pool>,
         mut call: Call<'a>,
         mut now: Instant,
-        outcome: &'a Outcome,
+        progress: &'a Progress,
     ) -> impl Future<Output = Result<Response<Body>, ForwardError>> + 'a {
         async move {
             self.budget.deposit();
@@ -61,19 +61,19 @@ impl Upstream {
             loop {
                 let content = call.body.content();
                 let failed =
-                    match self.attempt(pool, &mut call, endpoints, &tries, now, (outcome, &entered)).await {
+                    match self.attempt(pool, &mut call, endpoints, &tries, now, (progress, &entered)).await {
                         Ok(response) => {
                             if let Some(entered) = entered.take() {
-                                entered.response_began(response.status(), outcome.sent.get(), clock::now());
+                                entered.response_began(response.status(), progress.sent.get(), clock::now());
                             }
                             if !tries.blamed.is_empty() {
-                                self.blame(&tries, outcome);
+                                self.blame(&tries, progress);
                             }
                             return Ok(response);
                         }
                         Err(failed) => failed,
                     };
-                let address = outcome.address.borrow().clone();
+                let address = progress.address.borrow().clone();
                 let large = failed.error.may_be_of_request()
                     && address.as_ref().is_some_and(|address| is_large(&call, address));
                 let free = address.as_ref().is_some_and(|address| {
@@ -82,13 +82,13 @@ impl Upstream {
                     }
                     self.note_try(&failed, address, large, &mut tries)
                 });
-                let spent = if free { 0 } else { outcome.retries.get() };
+                let spent = if free { 0 } else { progress.retries.get() };
                 let again = tries.allow(&failed, large);
                 let (policy, budget, counters) = (&self.policy, &self.budget, &self.counters);
                 if !again || !may_retry(policy, budget, counters, &failed, &call, spent, content.is_some()) {
                     self.counters.failures[failed.error.kind_index()].add(1);
                     if !tries.blamed.is_empty() {
-                        self.blame(&tries, outcome);
+                        self.blame(&tries, progress);
                     }
                     // If an earlier try was sent, its error is reported, because its outcome is unknown.
                     return Err(unknown.unwrap_or(failed.error));
@@ -97,7 +97,7 @@ impl Upstream {
                 if !failed.nothing_sent {
                     unknown.get_or_insert(failed.error);
                 }
-                outcome.retries.set(outcome.retries.get() + u32::from(!free));
+                progress.retries.set(progress.retries.get() + u32::from(!free));
                 now = clock::now();
                 self.counters.retries.add(1);
                 if let Some(content) = content {
@@ -144,7 +144,7 @@ impl Upstream {
         endpoints: &'a [Arc<Endpoint>],
         tries: &'a Tries,
         mut now: Instant,
-        (outcome, entered): (&'a Outcome, &'a Cell<Option<Entered>>),
+        (progress, entered): (&'a Progress, &'a Cell<Option<Entered>>),
     ) -> impl Future<Output = Result<Response<Body>, Attempt>> + 'a {
         async move {
             let Tries { failed: tried, stale, .. } = tries;
@@ -160,11 +160,11 @@ impl Upstream {
                     }
                 },
             };
-            outcome.address.replace(Some(address.clone()));
+            progress.address.replace(Some(address.clone()));
             let mut share = match self.share(call, endpoint, &address)? {
                 Some(share) => share,
                 None => {
-                    let permit = Box::pin(self.permit(&address, call, outcome)).await?;
+                    let permit = Box::pin(self.permit(&address, call, progress)).await?;
                     now = clock::now();
                     Share::connection(permit)
                 }
@@ -172,11 +172,11 @@ impl Upstream {
             match own {
                 Some(Pinned::Http1(connection)) => {
                     let lease = Lease::new(address, share);
-                    return self.over_http1(pool, call, connection, lease, Some(now), outcome).await;
+                    return self.over_http1(pool, call, connection, lease, Some(now), progress).await;
                 }
                 Some(Pinned::Http2(own)) => {
                     let lease = Lease::new(address, share);
-                    let sent = self.over_http2(call, endpoint, own, lease, true, (outcome, entered));
+                    let sent = self.over_http2(call, endpoint, own, lease, true, (progress, entered));
                     return Box::pin(sent).await;
                 }
                 None => {}
@@ -186,7 +186,7 @@ impl Upstream {
             let fresh = tries.apart || stale.contains(&address.id);
             if !fresh && let Some(connection) = pool.take(&address, now) {
                 let lease = Lease::new(address, share);
-                return self.over_http1(pool, call, connection, lease, Some(now), outcome).await;
+                return self.over_http1(pool, call, connection, lease, Some(now), progress).await;
             }
             if !http1_only
                 && !fresh
@@ -195,7 +195,7 @@ impl Upstream {
                 && shared.may_share(address.max_head.load(Ordering::Relaxed), || head_size(call))
             {
                 let lease = Lease::new(address, share);
-                return Box::pin(self.over_http2(call, endpoint, shared, lease, true, (outcome, entered)))
+                return Box::pin(self.over_http2(call, endpoint, shared, lease, true, (progress, entered)))
                     .await;
             }
             if call.upgrade.is_some() && matches!(endpoint.policy.scheme, Scheme::H2c) {
@@ -210,10 +210,10 @@ impl Upstream {
             {
                 share = match self.share(call, chosen, &other)? {
                     Some(share) => share,
-                    None => Share::connection(Box::pin(self.permit(&other, call, outcome)).await?),
+                    None => Share::connection(Box::pin(self.permit(&other, call, progress)).await?),
                 };
                 (endpoint, address) = (chosen, other);
-                outcome.address.replace(Some(address.clone()));
+                progress.address.replace(Some(address.clone()));
             }
             let mut lease = Lease::new(address.clone(), share);
             let connecting =
@@ -227,10 +227,10 @@ impl Upstream {
                     self.counters.connects.add(1);
                     if address.http2.swap(false, Ordering::Relaxed) && call.streaming != Streaming::Always {
                         // The address spoke HTTP/2 before: the presumed stream is an ordinary request.
-                        lease.become_request(Box::pin(self.permit(&address, call, outcome)).await?);
+                        lease.become_request(Box::pin(self.permit(&address, call, progress)).await?);
                     }
                     let connection = Box::new(ClientConnection::new(stream));
-                    self.over_http1(pool, call, connection, lease, None, outcome).await
+                    self.over_http1(pool, call, connection, lease, None, progress).await
                 }
                 Ok(Connected::Http2(stream)) => {
                     self.counters.connects.add(1);
@@ -255,8 +255,14 @@ impl Upstream {
                         None if apart => {}
                         None => pool.share(&address, connection.clone()),
                     }
-                    let sent =
-                        self.over_http2(call, endpoint, connection.clone(), lease, false, (outcome, entered));
+                    let sent = self.over_http2(
+                        call,
+                        endpoint,
+                        connection.clone(),
+                        lease,
+                        false,
+                        (progress, entered),
+                    );
                     let response = Box::pin(sent).await?;
                     if large {
                         address.max_head.fetch_max(head_size(call), Ordering::Relaxed);
@@ -344,7 +350,7 @@ impl Upstream {
         &self,
         address: &Arc<Address>,
         call: &Call<'_>,
-        outcome: &Outcome,
+        progress: &Progress,
     ) -> Result<Permit, Attempt> {
         let client = call.client;
         if let Some(permit) = address.permits.try_acquire(client) {
@@ -367,9 +373,9 @@ impl Upstream {
         });
         let since = clock::now();
         let acquire = address.permits.acquire(client, self.policy.max_waiting);
-        outcome.line.replace(Some(Queued::new(address.permits.clone(), client)));
+        progress.line.replace(Some(Queued::new(address.permits.clone(), client)));
         let waited = tokio::time::timeout(self.policy.queue_timeout, acquire).await;
-        outcome.line.replace(None);
+        progress.line.replace(None);
         let nanoseconds = clock::nanoseconds(clock::now().saturating_duration_since(since));
         self.counters.wait_nanoseconds.add(nanoseconds);
         match waited {

@@ -151,7 +151,7 @@ impl InvalidationGuard {
     /// Returns how long to wait for the response after the client disconnected; `None`: the request is dropped. If a
     /// rule matches, only the upstream can say whether there is something to invalidate.
     pub(crate) fn waits(&self) -> Option<Duration> {
-        let waits = self.has_rules() && self.record.upstream.progress.how_much_left() == Sent::Whole;
+        let waits = self.has_rules() && self.record.upstream.progress.sent_part() == Sent::Whole;
         waits.then_some(self.timeout)
     }
 
@@ -173,7 +173,7 @@ impl InvalidationGuard {
     /// Ends a write without a response, or with one that does not tell its outcome.
     fn end_without_response(&mut self) {
         self.armed = false;
-        let (extent, unknown) = outcome(None, self.record.upstream.progress.how_much_left());
+        let (extent, unknown) = outcome(None, self.record.upstream.progress.sent_part());
         if self.limit_to(extent, false) {
             self.fire_first();
             if unknown {
@@ -220,7 +220,7 @@ impl InvalidationGuard {
         let seen = Seen::scan(response.headers());
         let (extent, unknown) = match seen.grpc_status && has_failed(response.headers()) {
             true => (Extent::Nothing, false),
-            false => outcome(Some(response.status()), self.record.upstream.progress.how_much_left()),
+            false => outcome(Some(response.status()), self.record.upstream.progress.sent_part()),
         };
         let refused = matches!(extent, Extent::Redirect { .. }) && self.is_refused(response.headers());
         let done = !refused && matches!(extent, Extent::All | Extent::Redirect { done: true });

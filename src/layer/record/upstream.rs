@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::upstream::{Address, Outcome};
+use crate::upstream::{Address, Progress};
 
 /// The outcome of the upstream request, if there is one.
 #[derive(Default)]
 pub(crate) struct UpstreamOutcome {
     /// The progress of the last upstream request: a request may go to the upstream more than once.
-    pub progress: Outcome,
+    pub progress: Progress,
     status: Cell<Option<StatusCode>>,
 }
 
