@@ -116,7 +116,7 @@ pub(super) fn ours(path: &str) -> Option<String> {
     if let Some(found) = below.filter(|rest| rest.starts_with('/')).find_map(plain) {
         return Some(found);
     }
-    let max_length = PATHS
+    let nearest = PATHS
         .iter()
         .filter(|(known, _)| {
             known.strip_suffix("/*").is_some_and(|folder| {
@@ -124,7 +124,7 @@ pub(super) fn ours(path: &str) -> Option<String> {
             })
         })
         .max_by_key(|(known, _)| known.len());
-    max_length.and_then(|(_, ours)| shown(ours))
+    nearest.and_then(|(_, ours)| shown(ours))
 }
 
 #[cfg(test)]
