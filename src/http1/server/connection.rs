@@ -48,7 +48,7 @@ pub(super) struct Connection<'a, S> {
     /// Whether the buffers were freed after a long silence.
     pub parked: bool,
     /// Whether the first byte of a head is here, so that the time for the rest runs.
-    pub begun: bool,
+    pub head_started: bool,
     pub asked: bool,
     pub seat: Option<&'a Seat>,
     pub stall: Stall,

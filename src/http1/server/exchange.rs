@@ -7,7 +7,7 @@ use http_body::Body as _;
 
 use super::connection::{Connection, NextAction};
 use super::request_body::RequestBodyReader;
-use super::response_writer::Writing;
+use super::response_writer::ResponseWriter;
 use crate::fields::media_type::MediaKind;
 use crate::http1::buffered::Buffered;
 use crate::http1::encode::{self, Connection as ConnectionField, Outgoing};
@@ -31,39 +31,39 @@ pub(super) struct Exchange {
 
 /// The result of starting to send a response.
 #[allow(clippy::large_enum_variant, reason = "nearly every one is the large one")]
-pub(super) enum Begun {
-    Response {
-        writing: Writing,
+pub(super) enum StartedResponse {
+    Message {
+        writer: ResponseWriter,
         body: Body,
-        feed: Option<RequestBodyReader>,
+        request_body: Option<RequestBodyReader>,
     },
     Switch(Box<(http::response::Parts, Body)>),
     /// There is no response, because nobody waits for it.
-    Left,
+    Abandoned,
 }
 
 impl Exchange {
-    /// Sends what has begun.
+    /// Sends a response that was started.
     // It stays where it is: a future that held it would be moved with it, for each request.
     pub(super) async fn send<S>(
         &mut self,
         connection: &mut Connection<'_, S>,
-        begun: &mut Begun,
+        started: &mut StartedResponse,
     ) -> NextAction {
-        match begun {
-            Begun::Response { writing, body, feed } => {
+        match started {
+            StartedResponse::Message { writer, body, request_body } => {
                 let Connection { io, reading, sending, phase_watcher, peer, stall, seat, waiting, .. } =
                     connection;
-                let buffers = peer.buffers.as_ref().filter(|_| writing.counted);
+                let buffers = peer.buffers.as_ref().filter(|_| writer.counted);
                 let stalled = (stall, *seat);
                 let result = std::future::poll_fn(|cx| {
                     let stalled = (&mut *stalled.0, stalled.1);
-                    let feed = feed.as_mut();
-                    writing.poll(
+                    let request_body = request_body.as_mut();
+                    writer.poll(
                         io,
                         waiting,
                         body,
-                        feed,
+                        request_body,
                         buffers,
                         reading,
                         sending,
@@ -76,32 +76,36 @@ impl Exchange {
                 connection.waiting.clear();
                 connection.sending.clear();
                 connection.reading.clear();
-                let unread = feed.as_ref().is_some_and(|feed| !feed.is_finished() && feed.rest() != Some(0));
-                self.after(connection, result.is_ok(), writing.framing, unread)
+                let unread = request_body.as_ref().is_some_and(|request_body| {
+                    !request_body.is_finished() && request_body.rest() != Some(0)
+                });
+                self.after(connection, result.is_ok(), writer.framing, unread)
             }
-            Begun::Switch(response) => {
+            StartedResponse::Switch(response) => {
                 let (parts, body) = &mut **response;
                 // Boxed because upgrades are rare.
                 Box::pin(self.switch(connection, parts, body)).await
             }
-            Begun::Left => NextAction::Close,
+            StartedResponse::Abandoned => NextAction::Close,
         }
     }
 
     /// Queues the head of a response, if there is one.
-    pub(super) fn begin<S>(
+    pub(super) fn start<S>(
         &mut self,
         connection: &mut Connection<'_, S>,
         response: Option<Response<Body>>,
-        mut feed: Option<RequestBodyReader>,
-    ) -> Begun {
-        let Some(response) = response else { return Begun::Left };
+        mut request_body: Option<RequestBodyReader>,
+    ) -> StartedResponse {
+        let Some(response) = response else { return StartedResponse::Abandoned };
         let (mut parts, mut body) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Begun::Switch(Box::new((parts, body)));
+            return StartedResponse::Switch(Box::new((parts, body)));
         }
         let framing = self.framing(&mut parts, &body);
-        let unread = feed.as_mut().is_some_and(|feed| !self.settle_input(feed, framing, &mut connection.io));
+        let unread = request_body
+            .as_mut()
+            .is_some_and(|request_body| !self.settle_input(request_body, framing, &mut connection.io));
         let told = parts.headers.remove(header::CONNECTION);
         self.keep_alive &= framing != Outgoing::Close
             && !unread
@@ -121,7 +125,7 @@ impl Exchange {
         io.wrote(before);
 
         let bodiless = framing == Outgoing::None || self.method == Method::HEAD;
-        let writing = Writing {
+        let writer = ResponseWriter {
             framing,
             left: if let Outgoing::Length(length) = framing { length } else { u64::MAX },
             trailers: self.takes_trailers,
@@ -139,7 +143,7 @@ impl Exchange {
         if bodiless && !body.is_end_stream() {
             body = Body::empty();
         }
-        Begun::Response { writing, body, feed }
+        StartedResponse::Message { writer, body, request_body }
     }
 
     /// Decides what happens to the connection after the response was sent or failed.
@@ -189,20 +193,25 @@ impl Exchange {
     }
 
     /// Returns whether the request's body leaves the connection usable.
-    fn settle_input(&self, feed: &mut RequestBodyReader, framing: Outgoing, io: &mut Buffered) -> bool {
-        if feed.is_finished() {
+    fn settle_input(
+        &self,
+        request_body: &mut RequestBodyReader,
+        framing: Outgoing,
+        io: &mut Buffered,
+    ) -> bool {
+        if request_body.is_finished() {
             return true;
         }
-        if feed.forget_continue() {
+        if request_body.forget_continue() {
             return false;
         }
-        if !feed.is_dropped() {
+        if !request_body.is_dropped() {
             // The body is still being read, beside the response. A response with a known end does not wait for it, so
             // the connection ends then, and must say so now (RFC 9112 9.6). A two-way exchange may last until both end.
-            let ends_first = framing != Outgoing::Chunked && feed.rest() != Some(0);
-            return !ends_first && feed.error().is_none();
+            let ends_first = framing != Outgoing::Chunked && request_body.rest() != Some(0);
+            return !ends_first && request_body.error().is_none();
         }
-        feed.rest().is_some_and(|left| left <= DISCARD_REST) && feed.discard(io)
+        request_body.rest().is_some_and(|left| left <= DISCARD_REST) && request_body.discard(io)
     }
 
     async fn switch<S>(

@@ -79,7 +79,7 @@ where
         served: !http2,
         parse: true,
         parked: false,
-        begun: false,
+        head_started: false,
         asked: false,
         seat,
         stall: Stall::default(),
@@ -157,8 +157,8 @@ where
             send_timeout: settings.send_timeout,
             read_ahead: settings.buffer_response,
         };
-        let mut begun = exchange.begin(self, Some(response), None);
-        match exchange.send(self, &mut begun).await {
+        let mut started = exchange.start(self, Some(response), None);
+        match exchange.send(self, &mut started).await {
             NextAction::KeepAlive | NextAction::Close => NextAction::Linger,
             after => after,
         }
@@ -174,7 +174,7 @@ where
             send_timeout: settings.send_timeout,
             read_ahead: settings.buffer_response,
         };
-        let (mut feed, inbound) = self.inbound(*head, settings);
+        let (mut request_body, inbound) = self.inbound(*head, settings);
         self.peer.interim.begin(exchange.version == Version::HTTP_11);
         let mut response = pin!(self.service.call(inbound));
         let (io, reading, peer) = (&mut self.io, &mut self.reading, &self.peer);
@@ -189,7 +189,9 @@ where
                 if let Poll::Ready(Ok(response)) = polled {
                     return Poll::Ready(Some(response));
                 }
-                let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, waiting, reading, cx));
+                let fed = request_body
+                    .as_mut()
+                    .is_some_and(|request_body| request_body.poll(io, waiting, reading, cx));
                 if !io.is_flushed() && matches!(io.poll_flush(cx), Poll::Ready(Err(_))) {
                     return Poll::Ready(None);
                 }
@@ -199,7 +201,7 @@ where
             }
             // After its whole request, a client that closes has left (RFC 9112 9.5): its request is not worth
             // finishing. A pipelined request hides the close; at most one is read ahead.
-            let whole = feed.as_ref().is_none_or(RequestBodyReader::is_finished);
+            let whole = request_body.as_ref().is_none_or(RequestBodyReader::is_finished);
             if whole && io.read.is_empty() && io.stream.poll_read_ready(cx).is_ready() {
                 match io.poll_fill_at_most(0, cx) {
                     Poll::Ready(Ok(count)) if count > 0 => {}
@@ -208,8 +210,8 @@ where
                 }
             }
             waiting.count(io);
-            match feed.as_ref().filter(|feed| feed.is_waiting()) {
-                Some(feed) => stall.poll(seat, feed.received(), cx).map(|()| None),
+            match request_body.as_ref().filter(|request_body| request_body.is_waiting()) {
+                Some(request_body) => stall.poll(seat, request_body.received(), cx).map(|()| None),
                 None if stall.end(seat) => Poll::Pending,
                 None => Poll::Ready(None),
             }
@@ -217,14 +219,14 @@ where
         .await;
         // Uploaded bytes are no progress of the response.
         let _ = self.stall.end(self.seat);
-        let mut begun = exchange.begin(self, response, feed);
-        exchange.send(self, &mut begun).await
+        let mut started = exchange.start(self, response, request_body);
+        exchange.send(self, &mut started).await
     }
 
     /// Creates the request for the stack. It is separate from [`Connection::exchange`], whose future would otherwise
     /// hold the parts until the request ends.
     fn inbound(&mut self, head: RequestHead, settings: Settings) -> (Option<RequestBodyReader>, Inbound) {
-        let (feed, body) = self.body(&head, settings);
+        let (request_body, body) = self.body(&head, settings);
         let RequestHead { parts, upgrade, takes_trailers, size, .. } = head;
         // Content that came with the head is held as long as the head.
         let content = if body.is_here() { body.size_hint().exact().unwrap_or_default() as usize } else { 0 };
@@ -244,7 +246,7 @@ where
             kept: 0,
             reserved: None,
         };
-        (feed, inbound)
+        (request_body, inbound)
     }
 
     fn body(&mut self, head: &RequestHead, settings: Settings) -> (Option<RequestBodyReader>, Body) {
@@ -257,7 +259,7 @@ where
             _ => {}
         }
         let expects = head.expects_continue && self.io.read.is_empty();
-        let (feed, body) = RequestBodyReader::new(head.framing, expects, settings.body_timeout);
-        (Some(feed), body)
+        let (request_body, body) = RequestBodyReader::new(head.framing, expects, settings.body_timeout);
+        (Some(request_body), body)
     }
 }

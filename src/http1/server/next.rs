@@ -49,7 +49,8 @@ where
                         Ok(Some(head)) => {
                             self.reading.clear();
                             self.waiting.clear();
-                            if std::mem::take(&mut self.begun) && !self.seat.is_none_or(Seat::set_busy) {
+                            if std::mem::take(&mut self.head_started) && !self.seat.is_none_or(Seat::set_busy)
+                            {
                                 return Poll::Ready(Next::Closed);
                             }
                             return Poll::Ready(Next::Head(head));
@@ -79,7 +80,7 @@ where
                     if idle {
                         return self.poll_idle(settings, cx);
                     }
-                    if !std::mem::replace(&mut self.begun, true) {
+                    if !std::mem::replace(&mut self.head_started, true) {
                         self.reading.set_after(settings.header_timeout);
                     }
                     // Counts the buffer of an incomplete head, if it is larger than ordinary.
@@ -96,7 +97,7 @@ where
                     if error == HeadError::Timeout {
                         ready!(self.reading.poll_expired(cx));
                     }
-                    self.begun = false;
+                    self.head_started = false;
                     self.waiting.clear();
                     if !self.seat.is_none_or(Seat::set_busy) {
                         return Poll::Ready(Next::Closed);

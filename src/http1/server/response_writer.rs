@@ -25,7 +25,8 @@ use crate::runtime::lifecycle::{Phase, PhaseWatcher};
 /// Size in bytes from which content is not copied behind the head if more is to come.
 const SHARE_FROM: usize = 4 * 1024;
 
-pub(crate) struct Writing {
+/// A response on its way to its client; see the head of the file.
+pub(crate) struct ResponseWriter {
     pub framing: Outgoing,
     /// Bytes left of a declared length.
     pub left: u64,
@@ -49,14 +50,14 @@ pub(crate) struct Writing {
     pub written: u64,
 }
 
-impl Writing {
+impl ResponseWriter {
     #[allow(clippy::too_many_arguments, reason = "the parts of one connection, borrowed apart")]
     pub(crate) fn poll(
         &mut self,
         io: &mut Buffered,
         waiting: &mut Waiting,
         body: &mut Body,
-        mut feed: Option<&mut RequestBodyReader>,
+        mut request_body: Option<&mut RequestBodyReader>,
         buffers: Option<&Arc<BufferMemory>>,
         reading: &mut Deadline,
         sending: &mut Deadline,
@@ -83,7 +84,8 @@ impl Writing {
                 return Poll::Ready(self.failed.take().map_or(Ok(()), Err));
             }
             self.count(if flushed { 0 } else { io.held_by_queue() }, buffers, body.client());
-            let fed = feed.as_mut().is_some_and(|feed| feed.poll(io, waiting, reading, cx));
+            let fed =
+                request_body.as_mut().is_some_and(|request_body| request_body.poll(io, waiting, reading, cx));
             waiting.count_read(io);
             if flushed {
                 sending.clear();
@@ -93,7 +95,7 @@ impl Writing {
                 if !starved || fed {
                     continue;
                 }
-                self.watch_client(io, feed.as_deref(), cx)?;
+                self.watch_client(io, request_body.as_deref(), cx)?;
                 return Poll::Pending;
             }
             let moved = io.queued() < queued;
@@ -209,10 +211,10 @@ impl Writing {
     fn watch_client(
         &self,
         io: &mut Buffered,
-        feed: Option<&RequestBodyReader>,
+        request_body: Option<&RequestBodyReader>,
         cx: &mut Context<'_>,
     ) -> Result<(), BodyError> {
-        let whole = feed.is_none_or(RequestBodyReader::is_finished);
+        let whole = request_body.is_none_or(RequestBodyReader::is_finished);
         if whole
             && io.read.is_empty()
             && io.stream.poll_read_ready(cx).is_ready()
