@@ -181,7 +181,7 @@ enum Head {
 pub(crate) struct Body {
     kind: Kind,
     /// Whether some data has passed.
-    begun: bool,
+    data_passed: bool,
     endless: bool,
     client: ClientSlot,
     kept: Option<Arc<dyn Kept>>,
@@ -195,7 +195,7 @@ impl Body {
     fn new(kind: Kind) -> Body {
         Body {
             kind,
-            begun: false,
+            data_passed: false,
             endless: false,
             client: ClientSlot::default(),
             kept: None,
@@ -391,7 +391,7 @@ impl Body {
 
     /// Restarts the body with the same content. The observer stays if it has not counted any data yet.
     pub(crate) fn begin_again(&mut self, content: ChunkedBytes) {
-        let observer = self.observer.take().filter(|_| !self.begun);
+        let observer = self.observer.take().filter(|_| !self.data_passed);
         *self = Body::pieces(content);
         self.observer = observer;
     }
@@ -416,7 +416,7 @@ impl fmt::Debug for Body {
             Kind::Streaming(_) => "streaming",
             Kind::Tunnel(_) => "tunnel",
         };
-        f.debug_struct("Body").field("kind", &kind).field("begun", &self.begun).finish()
+        f.debug_struct("Body").field("kind", &kind).field("data_passed", &self.data_passed).finish()
     }
 }
 
@@ -454,7 +454,7 @@ impl http_body::Body for Body {
             }
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    this.begun = true;
+                    this.data_passed = true;
                     if let Some(observer) = &mut this.observer {
                         observer.data(data.len());
                     }

@@ -44,8 +44,8 @@ mod tests {
 
     #[test]
     fn what_could_not_be_said_is_counted() {
-        let (pace, begun) = (LogThrottle::new(2), clock::now());
-        let after = |milliseconds| pace.may(begun + Duration::from_millis(milliseconds));
+        let (pace, now) = (LogThrottle::new(2), clock::now());
+        let after = |milliseconds| pace.may(now + Duration::from_millis(milliseconds));
         assert_eq!([after(0), after(1), after(2), after(999)], [Some(0), Some(0), None, None]);
         assert_eq!([after(1_000), after(1_001), after(1_002)], [Some(2), Some(0), None]);
         assert_eq!(after(60_000), Some(1));

@@ -25,7 +25,7 @@ use crate::message::body::Body;
 use crate::message::error::BoxError;
 use classify::RepresentationRequest;
 use error::RepresentError;
-use on_response::{Begun, Representing};
+use on_response::{FirstDecision, Representing};
 
 /// The representation layer as a tower layer; see the head of the file.
 #[derive(Clone)]
@@ -87,9 +87,9 @@ where
             else {
                 return Poll::Ready(Ok(response));
             };
-            match representing.begin(response) {
-                Begun::Decided(result) => return Poll::Ready(result.map_err(Into::into)),
-                Begun::Needs(gathering) => {
+            match representing.decide_from_head(response) {
+                FirstDecision::Decided(result) => return Poll::Ready(result.map_err(Into::into)),
+                FirstDecision::Needs(gathering) => {
                     *this = RepresentFuture::Gathering(Box::pin(representing.go_on(gathering)));
                 }
             }

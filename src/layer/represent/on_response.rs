@@ -56,8 +56,8 @@ pub(crate) struct Representing {
 }
 
 /// The result of the first decisions about a response.
-#[allow(clippy::large_enum_variant, reason = "a box for every answer would cost more than it saves")]
-pub(super) enum Begun {
+#[allow(clippy::large_enum_variant, reason = "a box for every response would cost more than it saves")]
+pub(super) enum FirstDecision {
     Decided(Result<Response<Body>, RepresentError>),
     /// This content must arrive first.
     Needs(Box<Gathering>),
@@ -111,10 +111,10 @@ impl Representing {
     }
 
     /// Decides about a response as far as possible without more content.
-    pub(super) fn begin(&self, response: Response<Body>) -> Begun {
+    pub(super) fn decide_from_head(&self, response: Response<Body>) -> FirstDecision {
         let (mut parts, mut body) = response.into_parts();
         if let Some(lines) = body.take_lines() {
-            return Begun::Decided(Ok(self.prepared(parts, body, lines)));
+            return FirstDecision::Decided(Ok(self.prepared(parts, body, lines)));
         }
         let keep_head = body.take_keep_head();
         if let Some((ttl, personal)) = self.asked.browser
@@ -127,14 +127,14 @@ impl Representing {
                 self.counters().not_modified_by_app.add(1);
                 self.relayed_not_modified(&mut parts.headers);
             }
-            return Begun::Decided(Ok(Response::from_parts(parts, body)));
+            return FirstDecision::Decided(Ok(Response::from_parts(parts, body)));
         }
         let seen = Seen::scan(&parts.headers);
         let stream = seen.kind.is_stream() || body.is_endless();
         if (seen.content_encoding || self.asked.takes_nothing())
             && let Err(error) = self.check_acceptable(&mut parts, stream)
         {
-            return Begun::Decided(Err(error));
+            return FirstDecision::Decided(Err(error));
         }
         let coded = seen.content_encoding && parts.headers.contains_key(header::CONTENT_ENCODING);
         let seen = Seen { content_encoding: coded, ..seen };
@@ -162,13 +162,15 @@ impl Representing {
         let kept = body.keeper().cloned();
         if let Some(whole) = body.content() {
             let gathered = BufferedPrefix::whole(&whole);
-            return Begun::Decided(self.decide(parts, gathered, known, kept, keep_head));
+            return FirstDecision::Decided(self.decide(parts, gathered, known, kept, keep_head));
         }
         match self.needed(known) {
             Some((wanted, timeout, place)) => {
-                Begun::Needs(Box::new(Gathering { parts, body, wanted, timeout, place, known, kept }))
+                FirstDecision::Needs(Box::new(Gathering { parts, body, wanted, timeout, place, known, kept }))
             }
-            None => Begun::Decided(self.decide(parts, BufferedPrefix::nothing(body), known, kept, None)),
+            None => {
+                FirstDecision::Decided(self.decide(parts, BufferedPrefix::nothing(body), known, kept, None))
+            }
         }
     }
 

@@ -25,8 +25,8 @@ pub(super) struct Waiting {
     written: Rc<Cell<u64>>,
     /// Bytes that were written when the client last made progress.
     seen: Cell<u64>,
-    /// Whether a response has begun since then.
-    begun: Cell<bool>,
+    /// Whether a response has started since then.
+    response_started: Cell<bool>,
     /// Whether the seat was updated.
     told: Cell<bool>,
     evicted: Cell<bool>,
@@ -45,7 +45,7 @@ impl Waiting {
             progress: Cell::new(now),
             written,
             seen: Cell::new(0),
-            begun: Cell::new(false),
+            response_started: Cell::new(false),
             told: Cell::new(false),
             evicted: Cell::new(false),
             connection: RefCell::default(),
@@ -77,7 +77,7 @@ impl Waiting {
     /// Records that a response waits: it is handed out piece by piece as its client asks for more.
     pub(super) fn begin_response(&self, open: usize, now: Instant) {
         // The client gets a moment to read, but not for each of many responses too short to show progress.
-        if !self.begun.replace(true) {
+        if !self.response_started.replace(true) {
             self.progress.set(now);
         }
         self.begin(open, now, now);
@@ -110,7 +110,7 @@ impl Waiting {
     pub(super) fn note_progress(&self, now: Instant) {
         self.progress.set(now);
         self.seen.set(self.written.get());
-        self.begun.set(false);
+        self.response_started.set(false);
     }
 
     fn leave(&self) {
