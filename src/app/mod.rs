@@ -235,7 +235,8 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     SharedState { metrics, represented, buffers, cache, limiter, performance, heartbeats, spans }
 }
 
-/// Builds everything that decides about requests, without listeners, workers or upstreams, for `pillion explain`.
+/// Builds everything that decides about requests, without listeners or workers, for `pillion explain` and for tests of
+/// the layers.
 pub(crate) fn rehearse(policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
     let metrics =
         Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, Counter::default());

@@ -294,3 +294,6 @@ fn warn_once(headers: &HeaderMap, peer: IpAddr) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

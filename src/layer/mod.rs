@@ -17,6 +17,8 @@ mod rescue;
 mod route;
 mod routed;
 pub(crate) mod stack;
+#[cfg(test)]
+mod testing;
 mod underscores;
 
 use crate::limit::cells::Kind;

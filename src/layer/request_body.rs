@@ -327,22 +327,4 @@ impl http_body::Body for Resumed {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn n3_4_a_body_is_too_slow_by_the_time_it_was_waited_for() {
-        let start = clock::now();
-        let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut rate = BodyRate::new(240);
-        assert_eq!(rate.wait(start), at(10), "nothing came: the grace");
-        assert_eq!(rate.wait(at(3)), at(10), "waiting goes on");
-        rate.came(100, || at(4));
-        assert_eq!(rate.wait(at(1000)), at(1006), "time in which nobody waited does not count");
-        rate.came(4700, || at(1001));
-        // 4800 bytes earn 20 s, of which 5 s have passed.
-        assert_eq!(rate.wait(at(2000)), at(2015));
-        rate.came(0, || at(2015));
-        assert_eq!(rate.wait(at(3000)), at(3000), "no time is left");
-    }
-}
+mod tests;

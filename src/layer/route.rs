@@ -320,3 +320,6 @@ where
         Poll::Ready(result)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,3 +131,6 @@ fn drop_field(headers: &mut HeaderMap, name: &HeaderName, record: &RequestRecord
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,8 @@ pub(super) mod service;
 pub(super) mod sessions;
 mod stale_if_error;
 mod stored_response;
+#[cfg(test)]
+mod tests;
 mod unattended;
 mod uncounted;
 mod watched_body;
@@ -109,17 +111,4 @@ pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
         ("log cache", CacheHandling::ALL.map(CacheHandling::as_str).to_vec()),
         ("metrics rule (beside the rules that are configured)", causes),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::exchange::CacheExchange;
-    use super::{classify, exchange};
-
-    #[test]
-    fn boxes_of_every_request_are_allocated_quickly() {
-        let sizes =
-            [size_of::<CacheExchange>(), size_of::<exchange::Fetching>(), size_of::<classify::Lookup>()];
-        assert!(sizes.into_iter().all(super::super::is_quick), "{sizes:?}");
-    }
 }

@@ -182,3 +182,6 @@ fn count(routed: &Routed, ask: &Ask<'_>, verdict: &Verdict) {
         counted.add(1);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,12 +105,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn boxes_of_every_request_are_allocated_quickly() {
-        let size = size_of::<Representing>();
-        assert!(super::super::is_quick(size), "{size}");
-    }
-}
+mod tests;
