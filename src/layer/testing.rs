@@ -252,6 +252,8 @@ struct Script {
     asked: RefCell<Vec<Asked>>,
     /// Whether it responds only when it is told to.
     is_held: Cell<bool>,
+    /// Number of responses that are sent although the others are held back.
+    let_through: Cell<usize>,
     released: Notify,
 }
 
@@ -262,6 +264,7 @@ impl Scripted {
             respond: RefCell::new(Box::new(respond)),
             asked: RefCell::default(),
             is_held: Cell::new(false),
+            let_through: Cell::new(0),
             released: Notify::new(),
         }))
     }
@@ -286,6 +289,12 @@ impl Scripted {
         self.0.released.notify_waiters();
     }
 
+    /// Sends the first of the responses that were held back.
+    pub(super) fn release_one(&self) {
+        self.0.let_through.set(1);
+        self.0.released.notify_waiters();
+    }
+
     /// Returns the requests it got so far.
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.0.asked.borrow().clone()
@@ -306,6 +315,10 @@ impl Scripted {
         script.asked.borrow_mut().push(asked.clone());
         Box::pin(async move {
             while script.is_held.get() {
+                if script.let_through.get() > 0 {
+                    script.let_through.set(script.let_through.get() - 1);
+                    break;
+                }
                 script.released.notified().await;
             }
             (script.respond.borrow_mut())(&asked)

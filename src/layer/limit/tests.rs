@@ -23,6 +23,8 @@ const TIERS: &str = "
     [rate_limit.tiers.pro.limits]
     requests = { rate = '600/min', burst = 20 }
     [[routes]]
+    match = '* /free/not'
+    [[routes]]
     match = '* /free/**'
     limits = 'none'
     [[routes]]
@@ -137,8 +139,9 @@ fn routes_name_limits_weigh_requests_or_are_exempt() {
         for (target, allowed, violated) in [
             ("/a", 2, &["requests"][..]),
             ("/free/a", 9, &[]),
+            ("/free/not", 2, &["requests"]),
             // A path that can be read as one of another route is not exempt.
-            ("/FREE/a", 2, &["requests"]),
+            ("/free/NOT", 2, &["requests"]),
             ("/analysis", 1, &["analysis"]),
             ("/dear", 1, &["requests"]),
         ] {

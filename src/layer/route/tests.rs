@@ -40,14 +40,14 @@ fn a_path_is_forwarded_as_it_came_but_without_dot_segments() {
         for (target, wanted) in [
             ("/a", "/a"),
             ("/a/./b/../c", "/a/c"),
-            // Empty segments count for no route, and the upstream gets them.
+            // Empty segments count for no route. The upstream gets them, unless the path is rewritten.
             ("//a///b", "//a///b"),
-            ("/v1//orders", "/api//orders"),
+            ("/v1//orders", "/api/orders"),
             ("/%61", "/%61"),
             ("/a%2Fb", "/a%2Fb"),
             ("/a/?b=./c", "/a/?b=./c"),
             ("/v1/orders/5?x=%2e", "/api/orders/5?x=%2e"),
-            ("/v1", "/api/"),
+            ("/v1", "/api"),
         ] {
             let (below, outcome) = sent(ROUTES, &format!("GET {target}"), |asking| asking).await;
             assert_eq!(outcome.unwrap().status(), 200, "{target}");

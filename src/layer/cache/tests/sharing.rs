@@ -123,13 +123,23 @@ fn a_failure_that_would_meet_all_is_told_to_all() {
 }
 
 #[test]
-fn a_refusal_of_one_client_is_not_told_to_others() {
+fn a_refusal_of_one_client_sends_the_others_to_the_upstream_together() {
     on_worker(async {
         let cached =
             Cached::new("", Scripted::queue([response(403, &[], "no"), response(200, &[FRESH], "hello")]));
-        let (one, other) = together(&cached, 1).await;
+        cached.upstream.hold();
+        let ask = || cached.send(cached.stage.ask("GET /a"));
+        let release = async {
+            cached.upstream.release_one();
+            until("one of the others leads", || cached.upstream.count() == 2).await;
+            cached.upstream.release();
+        };
+        let (one, two, three, ()) = tokio::join!(ask(), ask(), ask(), release);
         assert_eq!(one.unwrap().status(), 403);
-        assert_eq!(content(other.unwrap()).await.unwrap(), "hello");
+        for response in [two.unwrap(), three.unwrap()] {
+            assert_eq!(content(response).await.unwrap(), "hello");
+        }
+        assert_eq!(cached.upstream.count(), 2);
     });
 }
 
