@@ -20,8 +20,9 @@ pub(crate) struct TracingPolicy {
 pub(crate) struct OtlpReceiver {
     pub upstream: UpstreamPolicy,
     pub target: PathAndQuery,
-    /// The name of the service in spans: `$OTEL_SERVICE_NAME`, or "pillion".
-    pub service: String,
+    /// The resource attributes of all spans, each name once: `$OTEL_RESOURCE_ATTRIBUTES`, `$OTEL_SERVICE_NAME`, and
+    /// what Pillion knows itself.
+    pub resource: Vec<(String, String)>,
     /// Fields of every export request: `$OTEL_EXPORTER_OTLP_TRACES_HEADERS`, or `$OTEL_EXPORTER_OTLP_HEADERS`.
     pub headers: HeaderMap,
 }

@@ -174,7 +174,7 @@ async fn tell(
     well: &mut bool,
 ) -> Option<BytesMut> {
     let upstream = registry.build(std::slice::from_ref(&receiver.upstream)).pop()?;
-    let message = batch.message.whole(&receiver.service).freeze();
+    let message = batch.message.whole(&receiver.resource).freeze();
     match send(&upstream, pool, receiver, &message, well).await {
         Err(()) => {
             dropped.inc_by(batch.requests as u64);

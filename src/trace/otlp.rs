@@ -204,6 +204,15 @@ impl Attributes<'_, '_> {
         put(self.out, TEXT, value);
     }
 
+    /// Writes an attribute whose name is known only at run time.
+    fn named(&mut self, name: &str, value: &str) {
+        let value_length = size(value.len());
+        begin(self.out, self.field, size(name.len()) + size(value_length));
+        put(self.out, KEY, name.as_bytes());
+        begin(self.out, VALUE, value_length);
+        put(self.out, TEXT, value.as_bytes());
+    }
+
     /// Writes an attribute with a string value of two parts.
     pub(super) fn joined(&mut self, key: &Key, parts: [&str; 2]) {
         let length = parts.iter().map(|part| part.len()).sum();
@@ -251,9 +260,9 @@ impl Message {
         self.0.extend_from_slice(spans);
     }
 
-    /// Completes the message for a service with this name. The resource comes last, because fields may come in any
-    /// order.
-    pub(super) fn whole(self, service: &str) -> BytesMut {
+    /// Completes the message for a resource with these attributes. The resource comes last, because fields may come in
+    /// any order.
+    pub(super) fn whole(self, resource: &[(String, String)]) -> BytesMut {
         let Message(mut text) = self;
         let version = env!("CARGO_PKG_VERSION");
         let scope = written(|out| {
@@ -262,9 +271,10 @@ impl Message {
         });
         let resource = written(|out| {
             let mut attributes = Attributes { field: OF_RESOURCE, out };
-            attributes.text(key!("service.name"), service.as_bytes());
-            attributes.text(key!("service.version"), version.as_bytes());
-            attributes.number(key!("process.pid"), std::process::id().into());
+            resource.iter().for_each(|(name, value)| attributes.named(name, value));
+            if !resource.iter().any(|(name, _)| name == "process.pid") {
+                attributes.number(key!("process.pid"), std::process::id().into());
+            }
         });
         text.extend_from_slice(&written(|out| put(out, SCOPE, &scope)));
         let of_scope = later(SCOPE_SPANS, text.len() - BEFORE_SPANS);
@@ -322,6 +332,7 @@ pub(super) fn push(
 #[cfg(test)]
 mod tests {
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::any_value;
     use prost::Message as _;
 
     use super::*;
@@ -340,10 +351,16 @@ mod tests {
                 push(&mut spans, &span, &begun, |attributes| attributes.text(key!("b"), b"Zoe"));
                 message.append(&spans);
             }
-            room = message.whole("clinic");
+            let resource = [("service.name", "clinic"), ("long", &*"é".repeat(300))];
+            let resource = resource.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            room = message.whole(&resource);
             let read = ExportTraceServiceRequest::decode(&*room).unwrap();
             let [resource] = &*read.resource_spans else { panic!("{read:?}") };
-            assert_eq!(resource.resource.as_ref().unwrap().attributes.len(), 3);
+            let attributes = &resource.resource.as_ref().unwrap().attributes;
+            let names: Vec<&str> = attributes.iter().map(|attribute| &*attribute.key).collect();
+            assert_eq!(names, ["service.name", "long", "process.pid"]);
+            let long = attributes[1].value.as_ref().and_then(|value| value.value.clone());
+            assert_eq!(long, Some(any_value::Value::StringValue("é".repeat(300))));
             let [scope] = &*resource.scope_spans else { panic!("{read:?}") };
             assert_eq!(scope.scope.as_ref().unwrap().name, "pillion");
             assert_eq!(scope.spans.len() as u64, count);

@@ -33,6 +33,11 @@ fn receiver(service: &'static str, well: impl Fn() -> bool + Send + Sync + 'stat
             let name = attributes.iter().find(|attribute| attribute.key == "service.name").unwrap();
             let name = name.value.as_ref().unwrap().value.clone();
             assert_eq!(name, Some(Value::StringValue(service.to_owned())));
+            if service == "clinic" {
+                let region = attributes.iter().find(|attribute| attribute.key == "cloud.region").unwrap();
+                let region = region.value.as_ref().unwrap().value.clone();
+                assert_eq!(region, Some(Value::StringValue("eu, west".to_owned())));
+            }
             noted.lock().unwrap().extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
         }
         ok("")
@@ -50,6 +55,7 @@ fn told(app: &Script, receiver: &Script, sample: &str) -> Pillion {
     let path = folder.write("pillion.toml", complete(&config));
     let mut command = std::process::Command::new(binary());
     command.args(["run", "--config"]).arg(path).env("OTEL_SERVICE_NAME", "clinic");
+    command.env("OTEL_RESOURCE_ATTRIBUTES", "service.name=other,cloud.region=eu%2C west");
     command.env("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=a%20secret%2C of course, x-other=1");
     Pillion::start(folder, command)
 }

@@ -6,6 +6,7 @@ mod cache;
 mod identity;
 mod limits;
 mod methods;
+mod otel;
 mod own_listeners;
 mod represent;
 mod route;
@@ -19,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::diagnostic::{Diagnostics, Span};
 use crate::config::file::{self, File};
@@ -27,7 +27,6 @@ use crate::config::keys::{Bounds, metrics};
 use crate::config::source::{Environment, Source};
 use crate::config::table_reader::{Spanned, nearest};
 use crate::config::value;
-use crate::fields::query;
 use crate::log;
 use crate::policy::{
     Check, HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, OtlpReceiver, Policy, Requirement, SourceFile,
@@ -253,35 +252,15 @@ impl Compiler<'_> {
             // As OTEL_EXPORTER_OTLP_ENDPOINT is meant; with a path it is the whole URL.
             let target =
                 if target.as_str() == "/" { PathAndQuery::from_static("/v1/traces") } else { target };
-            let service = self.environment.variables.get("OTEL_SERVICE_NAME");
-            let service = service.map_or("pillion", String::as_str).to_owned();
             let upstream = UpstreamPolicy { response_timeout: OTLP_TIMEOUT, ..upstream };
-            OtlpReceiver { upstream, target, service, headers: self.otlp_headers() }
+            OtlpReceiver {
+                upstream,
+                target,
+                resource: self.resource_attributes(),
+                headers: self.otlp_headers(),
+            }
         });
         TracingPolicy { receiver, threshold: threshold(sample) }
-    }
-
-    /// As all exporters of OpenTelemetry take them (its specification, "OpenTelemetry Protocol Exporter"), so that a
-    /// secret stands where others do: `name=value,name=value`, percent-encoded.
-    fn otlp_headers(&mut self) -> HeaderMap {
-        let names = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
-        let given = |name: &&str| self.environment.variables.get(*name).filter(|text| !text.is_empty());
-        let Some((name, text)) = names.iter().find_map(|name| Some((*name, given(name)?.clone()))) else {
-            return HeaderMap::new();
-        };
-        let field = |pair: &str| {
-            let (field, value) = pair.split_once('=')?;
-            let mut value = HeaderValue::from_bytes(&query::percent_decoded(value.trim().as_bytes())).ok()?;
-            value.set_sensitive(true);
-            Some((HeaderName::from_bytes(field.trim().as_bytes()).ok()?, value))
-        };
-        let pairs = text.split(',').filter(|pair| !pair.trim().is_empty());
-        let fields: Option<HeaderMap> = pairs.map(field).collect();
-        fields.unwrap_or_else(|| {
-            let message = format!("${name} is not a list of fields");
-            self.fail(None, message, "expected name=value,name=value, percent-encoded");
-            HeaderMap::new()
-        })
     }
 
     fn metrics(&mut self, file: &File) -> MetricsPolicy {
