@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::output::{FAILED, OK, fail, say};
 use super::source::default_file;
@@ -23,10 +23,10 @@ const MAX_RESPONSE: u64 = 64 * 1024;
 #[derive(Clone, Debug, Args)]
 pub(super) struct Admin {
     /// Address of its admin listener [default: server.admin of the configuration]
-    #[arg(short, long, value_name = "ADDR")]
+    #[arg(short, long, value_name = "ADDR", value_hint = ValueHint::Other)]
     admin: Option<SocketAddr>,
     /// Configuration file of the running Pillion
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) config: Option<PathBuf>,
     /// Its admin token [default: server.admin_token of the configuration]
     #[arg(short, long, value_name = "TOKEN", env = "PILLION_ADMIN_TOKEN", hide_env_values = true)]

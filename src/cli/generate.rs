@@ -15,18 +15,10 @@ pub(super) fn completions(mut command: Command, shell: Shell) -> u8 {
     write(&out)
 }
 
-/// Writes the man page, followed by the man pages of the subcommands.
+/// Writes the man page.
 pub(super) fn man(mut command: Command) -> u8 {
     command.build();
-    let mut out = Vec::new();
-    let rendered = clap_mangen::Man::new(command.clone()).render(&mut out).and_then(|()| {
-        let commands = command.get_subcommands().filter(|command| !command.is_hide_set());
-        commands.into_iter().try_for_each(|command| clap_mangen::Man::new(command.clone()).render(&mut out))
-    });
-    match rendered {
-        Ok(()) => write(&out),
-        Err(error) => fail(FAILED, &error),
-    }
+    write(super::man::page(&command).as_bytes())
 }
 
 /// Writes to standard output.

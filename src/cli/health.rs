@@ -1,13 +1,16 @@
 //! The command `pillion health`: whether a running Pillion is healthy, for probes that run a command in its container,
 //! which has no shell and no curl.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use serde_json::Value;
 
 use super::control::Admin;
 use super::output::{FAILED, OK, fail, say};
+use crate::policy::Check;
 
 /// Timeout of the request. Most orchestrators wait longer for a probe.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -16,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, Args)]
 pub(super) struct Options {
     /// Show only this check (upstream, memory, ...)
-    #[arg(value_name = "CHECK", conflicts_with_all = ["live", "ready"])]
+    #[arg(value_name = "CHECK", conflicts_with_all = ["live", "ready"], value_parser = CheckName, hide_possible_values = true)]
     check: Option<String>,
     /// Ask only whether the process responds (liveness)
     #[arg(long, conflicts_with = "ready")]
@@ -26,6 +29,27 @@ pub(super) struct Options {
     ready: bool,
     #[command(flatten)]
     admin: Admin,
+}
+
+/// The name of a check. Completions offer the names; the running Pillion decides which names there are.
+#[derive(Clone)]
+struct CheckName;
+
+impl TypedValueParser for CheckName {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Check::ALL.iter().map(|check| PossibleValue::new(check.as_str()))))
+    }
 }
 
 /// Asks a running Pillion for its health. The exit code is 0 if the state is degraded, because the process can still

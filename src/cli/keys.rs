@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 
 use super::output::{FAILED, OK, PROBLEMS, complain, fail, say};
 use super::source::default_file;
@@ -22,10 +22,10 @@ const MAX_KEY_LENGTH: u64 = 64 * 1024;
 #[derive(Clone, Debug, Args)]
 pub(super) struct Place {
     /// File of keys [default: rate_limit.keys of the configuration, else ./keys.toml]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
     /// Configuration file that names the file of keys
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
 }
 

@@ -10,6 +10,7 @@ mod generate;
 mod health;
 mod inject;
 mod keys;
+mod man;
 mod output;
 mod run;
 mod schema;
@@ -38,6 +39,7 @@ enum Command {
     /// Check a configuration file and show every problem in it (exit 2 if there are any)
     Check {
         /// Configuration file [default: ./pillion.toml, else /etc/pillion/pillion.toml]
+        #[arg(value_hint = clap::ValueHint::FilePath)]
         file: Option<PathBuf>,
     },
     /// Start a small sample app with Pillion in front of it

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use crate::config::Source;
 
@@ -13,16 +13,16 @@ const DEFAULT_FILES: [&str; 2] = ["pillion.toml", "/etc/pillion/pillion.toml"];
 #[derive(Clone, Debug, Args)]
 pub(super) struct Where {
     /// The file [default: pillion.toml here, else /etc/pillion/pillion.toml]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     /// The app, in place of upstream.url; with it no file is needed
-    #[arg(short, long, value_name = "URL")]
+    #[arg(short, long, value_name = "URL", value_hint = ValueHint::Url)]
     upstream: Option<String>,
     /// The address to listen on, in place of server.listen
-    #[arg(short, long, value_name = "ADDR")]
+    #[arg(short, long, value_name = "ADDR", value_hint = ValueHint::Other)]
     listen: Option<String>,
     /// The admin address, in place of server.admin; "" turns it off
-    #[arg(short, long, value_name = "ADDR")]
+    #[arg(short, long, value_name = "ADDR", value_hint = ValueHint::Other)]
     admin: Option<String>,
     /// The address for probes and metrics, read only, in place of server.probes
     #[arg(short, long, value_name = "ADDR")]

@@ -27,7 +27,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "ADDR")]
     app_only: Option<SocketAddr>,
     /// Configuration file to run Pillion with; the sample app replaces its upstream
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     config: Option<std::path::PathBuf>,
 }
 
