@@ -1,4 +1,9 @@
-//! The environment of the process: variables, cores, memory, a secret, file descriptors.
+//! The environment of the process: variables, credentials, cores, memory, a secret, file descriptors.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::path::Path;
 
 use crate::config::Environment;
 use crate::rendering::secret::Secret;
@@ -7,15 +12,60 @@ use crate::rendering::secret::Secret;
 pub(crate) fn environment() -> Environment {
     use std::io::IsTerminal as _;
     Environment {
-        variables: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
+        variables: variables(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        ),
         // Respects the CPU affinity mask and the CPU quota of the cgroup.
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         memory_limit: cgroup_memory(),
         terminal: std::io::stdout().is_terminal(),
         secret: Secret::new(secret()),
     }
+}
+
+/// The variable by which systemd names the folder of a service's credentials (systemd.exec(5), `LoadCredential=`).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+/// Maximum files of that folder that are read.
+const MAX_CREDENTIALS: usize = 256;
+/// Maximum bytes of a credential that is read; longer ones are files for keys and certificates, named by their paths.
+const MAX_CREDENTIAL_LENGTH: u64 = 16 * 1024;
+
+/// Adds the credentials that systemd passes to a service, so that `${NAME}` stands for the credential NAME. A variable of
+/// the environment takes precedence.
+fn variables(mut environment: HashMap<String, String>) -> HashMap<String, String> {
+    if let Some(folder) = environment.get(CREDENTIALS).cloned() {
+        for (name, value) in credentials(Path::new(&folder)) {
+            environment.entry(name).or_insert(value);
+        }
+    }
+    environment
+}
+
+/// Returns the texts among the files of a folder, without the line end that editors leave. Other files, and those
+/// that cannot be read, are no variables: a reference to one says that it is not set.
+fn credentials(folder: &Path) -> Vec<(String, String)> {
+    let Ok(files) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<_> = files.filter_map(|file| Some(file.ok()?.file_name())).collect();
+    // Which files are read does not depend on the order of the folder.
+    names.sort();
+    names.truncate(MAX_CREDENTIALS);
+    names.into_iter().filter_map(|name| credential(folder, &name)).collect()
+}
+
+fn credential(folder: &Path, name: &OsStr) -> Option<(String, String)> {
+    let path = folder.join(name);
+    if !path.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    let file = std::fs::File::open(path).ok()?;
+    file.take(MAX_CREDENTIAL_LENGTH + 1).read_to_string(&mut text).ok()?;
+    if text.len() as u64 > MAX_CREDENTIAL_LENGTH {
+        return None;
+    }
+    Some((name.to_str()?.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 /// Returns the random secret of this process, the same for its whole life.
@@ -46,5 +96,45 @@ pub(super) fn raise_file_limit() {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::debug!(%error, "the limit of open files could not be raised");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_stand_for_variables_that_are_not_set() {
+        let folder = std::env::temp_dir().join(format!("pillion-credentials-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("below")).unwrap();
+        let long = "a".repeat(MAX_CREDENTIAL_LENGTH as usize + 1);
+        for (name, text) in [
+            ("TOKEN", b"secret\n".as_slice()),
+            ("SET", b"other"),
+            ("tls.key", b"a\nb\r\n"),
+            ("BINARY", b"\xff"),
+            ("LONG", long.as_bytes()),
+            ("FULL", &long.as_bytes()[1..]),
+        ] {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+        let set = |folder: &Path| {
+            let named = (CREDENTIALS.to_owned(), folder.display().to_string());
+            variables(HashMap::from([named, ("SET".to_owned(), "environment".to_owned())]))
+        };
+        let found = set(&folder);
+        for (name, value) in [
+            ("TOKEN", Some("secret")),
+            ("SET", Some("environment")),
+            ("tls.key", Some("a\nb")),
+            ("BINARY", None),
+            ("LONG", None),
+            ("FULL", Some(&long[1..])),
+            ("below", None),
+        ] {
+            assert_eq!(found.get(name).map(String::as_str), value, "{name}");
+        }
+        assert_eq!(set(&folder.join("absent")).len(), 2);
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
