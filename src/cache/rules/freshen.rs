@@ -11,6 +11,27 @@ use crate::fields::cache_status::X_CACHE;
 use crate::fields::entity_tag::EntityTag;
 use crate::fields::{cookie, date};
 
+/// The meaning of a response for the stored response that its request may have revalidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Validation {
+    /// The stored response is current.
+    Confirmed,
+    /// The upstream failed: the stored response may be used in place of the error.
+    Failed,
+    /// It is a response of its own.
+    Other,
+}
+
+/// Decides about the response to a request for which a response is stored or not (`has_stored`), and which revalidates
+/// that or not (RFC 9111 4.3.3).
+pub(crate) fn validation(status: StatusCode, has_stored: bool, revalidates: bool) -> Validation {
+    match status {
+        StatusCode::NOT_MODIFIED if has_stored && revalidates => Validation::Confirmed,
+        _ if has_stored && status.is_server_error() => Validation::Failed,
+        _ => Validation::Other,
+    }
+}
+
 /// Returns whether a 304 is about another response than the stored one (RFC 9111 4.3.4).
 pub(crate) fn is_about_other(stored: &HeaderMap, brought: &HeaderMap) -> bool {
     let tag = match (EntityTag::from_headers(stored), EntityTag::from_headers(brought)) {
@@ -127,6 +148,28 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         headers
+    }
+
+    #[test]
+    fn a_response_confirms_the_stored_one_fails_or_is_its_own() {
+        use Validation::{Confirmed, Failed, Other};
+        for (status, has_stored, revalidates, wanted) in [
+            (304, true, true, Confirmed),
+            // It responds to a condition of the client.
+            (304, true, false, Other),
+            (304, false, false, Other),
+            (200, true, true, Other),
+            (404, true, true, Other),
+            (500, true, true, Failed),
+            (503, true, true, Failed),
+            // Without a validator the request has no condition.
+            (503, true, false, Failed),
+            (503, false, false, Other),
+        ] {
+            let code = StatusCode::from_u16(status).unwrap();
+            let found = validation(code, has_stored, revalidates);
+            assert_eq!(found, wanted, "{status} {has_stored} {revalidates}");
+        }
     }
 
     #[test]

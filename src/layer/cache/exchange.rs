@@ -21,6 +21,7 @@ use crate::cache::invalidation::FetchEpoch;
 use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::live_paths::WatchedPaths;
 use crate::cache::rules::eligibility::FwdReason;
+use crate::cache::rules::freshen::{Validation, validation};
 use crate::cache::rules::stored_fields;
 use crate::cache::selection::Candidate;
 use crate::fields::cache_status::Member;
@@ -244,7 +245,8 @@ impl CacheExchange {
             }
         };
         let status = response.status();
-        if fetching.candidate.is_some() && status.is_server_error() {
+        let validation = validation(status, fetching.candidate.is_some(), fetching.asks);
+        if validation == Validation::Failed {
             self.record.cache_counters().count(Event::Failed);
             if let Some(instead) = self.instead(&fetching, Some(status)) {
                 if let Some(leader) = fetching.leader.take() {
@@ -253,8 +255,7 @@ impl CacheExchange {
                 return Ok(instead);
             }
         }
-        if status == StatusCode::NOT_MODIFIED
-            && fetching.asks
+        if validation == Validation::Confirmed
             && let Some(candidate) = fetching.candidate.take()
         {
             return Ok(self.freshen_from_304(why, fetching, &candidate, response));
