@@ -1,4 +1,4 @@
-# Pillion's image: one static binary, the system's CA certificates, and nothing else.
+# Pillion's image has one static binary and the system's CA certificates, and nothing else.
 #
 #   docker build -t pillion .
 #   docker run --rm --read-only --cap-drop=all -p 8080:8080 -v ./pillion.toml:/etc/pillion/pillion.toml:ro pillion
@@ -9,12 +9,12 @@ ARG RUST_IMAGE=docker.io/library/rust:1.95-bookworm
 # hadolint ignore=DL3006
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build
-# A layer of dependencies alone, which lives as long as they do.
+# This layer has the dependencies alone, so it is built again only when they change.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches \
     && for file in src/main.rs build.rs benches/engines.rs benches/hit_ratio.rs; do echo 'fn main() {}' > "$file"; done \
     && touch src/lib.rs
-# Linked with the C library: the image has none. Names are resolved by /etc/hosts and DNS, which glibc has built in.
+# The C library is linked in, because the image has none. Names are resolved by /etc/hosts and DNS, which glibc has built in.
 ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=symbols
 RUN cargo build --release --locked --target "$(rustc --print host-tuple)" --bin pillion
 COPY build.rs build.rs
@@ -22,7 +22,7 @@ COPY src src
 COPY config config
 COPY examples examples
 ARG VERSION
-# Newer than the files they take the place of, whatever the time of the checkout.
+# The sources are made newer than the files whose place they take, whatever the time of the checkout.
 RUN find src build.rs -name '*.rs' -exec touch {} + \
     && if [ -n "$VERSION" ]; then export PILLION_VERSION="$VERSION"; fi \
     && cargo build --release --locked --target "$(rustc --print host-tuple)" --bin pillion \
@@ -38,7 +38,7 @@ LABEL org.opencontainers.image.title="Pillion" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /image /
 USER 65532:65532
-# Requests; the admin listener is on loopback unless the configuration says otherwise.
+# The port is for requests. The admin listener is on loopback unless the configuration says otherwise.
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/pillion", "health", "--live"]

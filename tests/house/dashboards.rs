@@ -304,9 +304,9 @@ fn the_catalogue_of_metrics_is_what_the_code_says() {
     }
     let table: String = rows.into_iter().map(|row| row + "\n").collect();
     let text = format!(
-        "# Metrics\n\nGenerated from the code (`UPDATE=1 cargo nextest run the_catalogue`). Routes are told by their templates, at most\n\
-         `metrics.max_routes` of them; histograms have native buckets too where a scraper asks for protobuf.\n\n\
-         | name | type | labels | what it is |\n|---|---|---|---|\n{table}"
+        "# Metrics\n\nThis page is generated from the code (`UPDATE=1 cargo nextest run the_catalogue`). The label route has the template of a\n\
+         route, with at most `metrics.max_routes` values. Histograms have native buckets too where a scraper asks for protobuf.\n\n\
+         | name | type | labels | meaning |\n|---|---|---|---|\n{table}"
     );
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus/metrics.md");
     if std::env::var_os("UPDATE").is_some() {
