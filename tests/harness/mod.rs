@@ -2,7 +2,7 @@
 //! started is stopped by its process id when it goes out of scope, even if the test fails. Tests do not sleep and hope:
 //! [`eventually`] polls a condition until a deadline.
 
-#![allow(dead_code, unused_imports, reason = "each of the two test binaries uses its part")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each of the two test binaries uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub(crate) mod browser;
@@ -29,6 +29,25 @@ pub(crate) use wire::{Answer, connect, exchange, raw, read_answer};
 
 /// Maximum time for anything that should happen, before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The options that make curl speak one protocol.
+pub(crate) const HTTP1_0: &str = "--http1.0";
+pub(crate) const HTTP1: &str = "--http1.1";
+pub(crate) const HTTP2: &str = "--http2-prior-knowledge";
+
+/// Makes a test of each line, which calls the function before the colon, so that a failure names its case and the cases
+/// run beside each other. Names stand in full, so that they are found.
+macro_rules! cases {
+    ($check:ident: $($name:ident => $($value:expr),+;)+) => {
+        $(
+            #[test]
+            fn $name() {
+                $check($($value),+);
+            }
+        )+
+    };
+}
+pub(crate) use cases;
 
 /// Polls until `condition` returns a value.
 #[track_caller]

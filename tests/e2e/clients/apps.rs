@@ -5,7 +5,7 @@ use std::io::Write;
 use tokio::net::TcpListener;
 
 use super::tools::{Authority, curl, h2_client, h2c_listener, local};
-use crate::harness::{Folder, Nginx, PATIENCE, Pillion, Script, connect, ok, run};
+use crate::harness::{Folder, HTTP1, HTTP2, Nginx, PATIENCE, Pillion, Script, cases, connect, ok, run};
 
 #[test]
 fn apps_over_https_are_verified() {
@@ -89,8 +89,7 @@ fn apps_over_h2c_and_unix_sockets() {
     }
 }
 
-#[test]
-fn uploads_reach_an_app_over_h2c() {
+fn uploads_reach_an_app_over_h2c(version: &str) {
     let back = Nginx::serving(&format!(
         "client_max_body_size 0; server {{ listen LISTEN http2; location / {{ proxy_pass http://{}; }} }}",
         Script::answering(|request| ok(&request.body.len().to_string())).address
@@ -98,9 +97,12 @@ fn uploads_reach_an_app_over_h2c() {
     let pillion = Pillion::with(&format!("[upstream]\nurl = \"h2c://{}\"\n", back.address));
     let file = pillion.folder.write("upload", vec![b'u'; 5_000_000]);
     let file = file.to_str().unwrap();
-    for version in ["--http1.1", "--http2-prior-knowledge"] {
-        assert_eq!(curl(&[version, "-T", file, &pillion.url("/")]), "5000000", "{version}");
-    }
+    assert_eq!(curl(&[version, "-T", file, &pillion.url("/")]), "5000000", "{version}");
+}
+
+cases! { uploads_reach_an_app_over_h2c:
+    uploads_reach_an_app_over_h2c_over_http1 => HTTP1;
+    uploads_reach_an_app_over_h2c_over_http2 => HTTP2;
 }
 
 /// A response head of the app that is too large does not count as a refusal of the client's head.

@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
 
 use super::tools::{Authority, TLS, curl, curl_fails, curl_json, local, until_trailers, with_tls};
-use crate::harness::{self, PATIENCE, Pillion, Script, connect, exchange, ok, read_answer};
+use crate::harness::{
+    self, HTTP1, HTTP1_0, HTTP2, PATIENCE, Pillion, Script, cases, connect, exchange, ok, read_answer,
+};
 
 #[test]
 fn curl_keeps_one_connection_for_several_requests() {
@@ -176,8 +178,7 @@ fn trailers_of_a_chunked_request_reach_the_app() {
     );
 }
 
-#[test]
-fn apps_of_every_framing_are_understood() {
+fn apps_of_every_framing_are_understood(version: &str) {
     let early =
         "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
     for (name, answer, content) in [
@@ -206,22 +207,28 @@ fn apps_of_every_framing_are_understood() {
             }
         });
         let pillion = Pillion::in_front_of(app.address);
-        for version in ["--http1.0", "--http1.1", "--http2-prior-knowledge"] {
-            assert_eq!(curl(&[version, "-f", &pillion.url("/")]), content, "{name} {version}");
-        }
+        assert_eq!(curl(&[version, "-f", &pillion.url("/")]), content, "{name} {version}");
     }
 }
 
-#[test]
-fn empty_posts_say_that_they_are_empty() {
+cases! { apps_of_every_framing_are_understood:
+    apps_of_every_framing_are_understood_over_http1_0 => HTTP1_0;
+    apps_of_every_framing_are_understood_over_http1 => HTTP1;
+    apps_of_every_framing_are_understood_over_http2 => HTTP2;
+}
+
+fn empty_posts_say_that_they_are_empty(version: &str) {
     let app = Script::echo();
     let pillion = Pillion::in_front_of(app.address);
-    for version in ["--http1.1", "--http2-prior-knowledge"] {
-        let seen = curl_json(&[version, "-X", "POST", "-d", "", &pillion.url("/")]);
-        assert_eq!(seen["fields"]["content-length"], "0", "{version}");
-        let seen = curl_json(&[version, &pillion.url("/")]);
-        assert!(seen["fields"]["content-length"].is_null(), "{version}: a GET says nothing");
-    }
+    let seen = curl_json(&[version, "-X", "POST", "-d", "", &pillion.url("/")]);
+    assert_eq!(seen["fields"]["content-length"], "0", "{version}");
+    let seen = curl_json(&[version, &pillion.url("/")]);
+    assert!(seen["fields"]["content-length"].is_null(), "{version}: a GET says nothing");
+}
+
+cases! { empty_posts_say_that_they_are_empty:
+    empty_posts_say_that_they_are_empty_over_http1 => HTTP1;
+    empty_posts_say_that_they_are_empty_over_http2 => HTTP2;
 }
 
 #[test]

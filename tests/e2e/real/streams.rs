@@ -1,6 +1,7 @@
 //! Tests of conversations between Connect's own client and server, over each of its protocols.
 
 use super::tools::{acceptance, app, printed, script, with_tls};
+use crate::harness::cases;
 
 /// Returns the expected output of the client: the conversations that are possible over the app's HTTP version.
 fn expected(app: &str) -> String {
@@ -16,21 +17,23 @@ fn expected(app: &str) -> String {
     lines
 }
 
-#[test]
-fn still_right_connect_in_both_directions_over_each_of_its_protocols() {
-    for (serve, scheme, version) in [("serve", "h2c", "2"), ("serve1", "http", "1.1")] {
-        let (_app, address) = app("node", "connect.cjs", &[serve]);
-        let pillion = with_tls(&format!("[upstream]\nurl = \"{scheme}://{address}\"\n"));
-        for url in [pillion.url(""), format!("https://{}", pillion.https.unwrap())] {
-            let mut client = script("node", "connect.cjs", &["talk", &url, version]);
-            client.env("NODE_EXTRA_CA_CERTS", pillion.folder.path("tls.crt"));
-            assert_eq!(printed(client), expected(version), "{url} to {scheme}");
-        }
-        let path = if version == "2" { "/test.Notes/Chat" } else { "/test.Notes/Tell" };
-        pillion.access("a conversation", |line| {
-            line["path"] == path && line["protocol"] == "HTTP/2" && line["status"] == 200
-        });
+fn still_right_connect_in_both_directions(serve: &str, scheme: &str, version: &str) {
+    let (_app, address) = app("node", "connect.cjs", &[serve]);
+    let pillion = with_tls(&format!("[upstream]\nurl = \"{scheme}://{address}\"\n"));
+    for url in [pillion.url(""), format!("https://{}", pillion.https.unwrap())] {
+        let mut client = script("node", "connect.cjs", &["talk", &url, version]);
+        client.env("NODE_EXTRA_CA_CERTS", pillion.folder.path("tls.crt"));
+        assert_eq!(printed(client), expected(version), "{url} to {scheme}");
     }
+    let path = if version == "2" { "/test.Notes/Chat" } else { "/test.Notes/Tell" };
+    pillion.access("a conversation", |line| {
+        line["path"] == path && line["protocol"] == "HTTP/2" && line["status"] == 200
+    });
+}
+
+cases! { still_right_connect_in_both_directions:
+    still_right_connect_in_both_directions_of_an_app_over_http1 => "serve1", "http", "1.1";
+    still_right_connect_in_both_directions_of_an_app_over_http2 => "serve", "h2c", "2";
 }
 
 /// Six silent minutes under the defaults on acceptance; otherwise a silence longer than an ordinary body allows.

@@ -4,11 +4,10 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::tools::{JSON, curl, field, get, head_of, items, saying};
-use crate::harness::{self, Pillion, Request, Script, connect, exchange};
+use crate::harness::{self, HTTP1, HTTP2, Pillion, Request, Script, cases, connect, exchange};
 
 /// Tests every combination of coding, method and condition.
-#[test]
-fn every_coding_with_every_method_and_condition() {
+fn every_coding_with_every_method_and_condition(http: &str) {
     let content = items(200);
     let plain = saying(&content, JSON);
     let tagged = saying(&content, "content-type: application/json\r\netag: \"x\"\r\n");
@@ -17,55 +16,51 @@ fn every_coding_with_every_method_and_condition() {
         let url = pillion.url("/");
         for coding in ["identity", "gzip", "br", "zstd"] {
             let accept = format!("Accept-Encoding: {coding}");
-            for http in ["--http1.1", "--http2-prior-knowledge"] {
-                let (status, body, head) = curl(&url, &[http, "--compressed", "-H", &accept]);
-                assert_eq!((status.as_str(), body == content.as_bytes()), ("200", true), "{coding} {head}");
-                let coded = field(&head, "content-encoding").unwrap_or("identity");
-                assert_eq!(coded, coding);
-                assert_eq!(field(&head, "vary"), Some("accept-encoding"));
-                let length: usize = field(&head, "content-length").unwrap().parse().unwrap();
-                assert!(coding == "identity" || length < content.len() / 5, "{coding}: {length}");
-                let tag = field(&head, "etag").unwrap().to_owned();
-                match (is_tagged, coding) {
-                    (true, "identity") => assert_eq!(tag, "\"x\""),
-                    (true, _) => assert_eq!(tag, "w/\"x\"", "the app's text stays"),
-                    (false, _) => assert!(tag.starts_with("w/\"pillion-"), "{tag}"),
-                }
-                let tag = tag.replace("w/", "W/");
+            let (status, body, head) = curl(&url, &[http, "--compressed", "-H", &accept]);
+            assert_eq!((status.as_str(), body == content.as_bytes()), ("200", true), "{coding} {head}");
+            let coded = field(&head, "content-encoding").unwrap_or("identity");
+            assert_eq!(coded, coding);
+            assert_eq!(field(&head, "vary"), Some("accept-encoding"));
+            let length: usize = field(&head, "content-length").unwrap().parse().unwrap();
+            assert!(coding == "identity" || length < content.len() / 5, "{coding}: {length}");
+            let tag = field(&head, "etag").unwrap().to_owned();
+            match (is_tagged, coding) {
+                (true, "identity") => assert_eq!(tag, "\"x\""),
+                (true, _) => assert_eq!(tag, "w/\"x\"", "the app's text stays"),
+                (false, _) => assert!(tag.starts_with("w/\"pillion-"), "{tag}"),
+            }
+            let tag = tag.replace("w/", "W/");
 
-                let (status, _, head) = curl(&url, &[http, "-I", "-H", &accept]);
-                assert_eq!(status, "200");
-                assert_eq!(field(&head, "content-encoding").unwrap_or("identity"), coding, "HEAD {head}");
-                let length = field(&head, "content-length");
-                let told = (coding == "identity").then(|| content.len().to_string());
-                assert_eq!(length, told.as_deref(), "HEAD {head}");
-                assert_eq!(field(&head, "vary"), Some("accept-encoding"));
+            let (status, _, head) = curl(&url, &[http, "-I", "-H", &accept]);
+            assert_eq!(status, "200");
+            assert_eq!(field(&head, "content-encoding").unwrap_or("identity"), coding, "HEAD {head}");
+            let length = field(&head, "content-length");
+            let told = (coding == "identity").then(|| content.len().to_string());
+            assert_eq!(length, told.as_deref(), "HEAD {head}");
+            assert_eq!(field(&head, "vary"), Some("accept-encoding"));
 
-                for (conditions, wanted) in [
-                    (tag.clone(), "304"),
-                    (format!("\"other\", {tag}"), "304"),
-                    ("*".to_owned(), "304"),
-                    ("\"other\"".to_owned(), "200"),
-                ] {
-                    let condition = format!("If-None-Match: {conditions}");
-                    let args = [http, "-H", &accept, "-H", &condition];
-                    let (status, body, head) = curl(&url, &args);
-                    assert_eq!(status, wanted, "{coding} {condition}");
-                    if wanted == "304" {
-                        assert!(body.is_empty());
-                        assert!(
-                            field(&head, "etag").unwrap().replace("w/", "W/") == tag || conditions == "*"
-                        );
-                        assert_eq!(field(&head, "vary"), Some("accept-encoding"));
-                        for gone in ["content-type", "content-length", "content-encoding", "last-modified"] {
-                            assert_eq!(field(&head, gone), None, "{head}");
-                        }
+            for (conditions, wanted) in [
+                (tag.clone(), "304"),
+                (format!("\"other\", {tag}"), "304"),
+                ("*".to_owned(), "304"),
+                ("\"other\"".to_owned(), "200"),
+            ] {
+                let condition = format!("If-None-Match: {conditions}");
+                let args = [http, "-H", &accept, "-H", &condition];
+                let (status, body, head) = curl(&url, &args);
+                assert_eq!(status, wanted, "{coding} {condition}");
+                if wanted == "304" {
+                    assert!(body.is_empty());
+                    assert!(field(&head, "etag").unwrap().replace("w/", "W/") == tag || conditions == "*");
+                    assert_eq!(field(&head, "vary"), Some("accept-encoding"));
+                    for gone in ["content-type", "content-length", "content-encoding", "last-modified"] {
+                        assert_eq!(field(&head, gone), None, "{head}");
                     }
-                    let (status, ..) = curl(&url, &[http, "-I", "-H", &accept, "-H", &condition]);
-                    // A HEAD response brings no content to make an entity tag of.
-                    let wanted = if is_tagged || conditions == "*" { wanted } else { "200" };
-                    assert_eq!(status, wanted, "HEAD {coding} {condition}");
                 }
+                let (status, ..) = curl(&url, &[http, "-I", "-H", &accept, "-H", &condition]);
+                // A HEAD response brings no content to make an entity tag of.
+                let wanted = if is_tagged || conditions == "*" { wanted } else { "200" };
+                assert_eq!(status, wanted, "HEAD {coding} {condition}");
             }
         }
         let not_modified = pillion.metric("pillion_not_modified_total{source=\"pillion\"}");
@@ -79,6 +74,11 @@ fn every_coding_with_every_method_and_condition() {
         assert_eq!(line["content_bytes"], content.len());
         assert!(line["bytes"].as_u64().unwrap() < content.len() as u64 / 5);
     }
+}
+
+cases! { every_coding_with_every_method_and_condition:
+    every_coding_with_every_method_and_condition_over_http1 => HTTP1;
+    every_coding_with_every_method_and_condition_over_http2 => HTTP2;
 }
 
 #[test]

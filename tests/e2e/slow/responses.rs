@@ -5,7 +5,9 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::tools::{ONE_PLACE, eventually_held, h2_body, h2_client, held, pillion, sent};
-use crate::harness::{self, PATIENCE, Pillion, Script, eventually, head, ok, read_answer};
+use crate::harness::{
+    self, HTTP1, HTTP2, PATIENCE, Pillion, Script, cases, eventually, head, ok, read_answer,
+};
 
 const SIZE: usize = 200 * 1024;
 
@@ -127,8 +129,7 @@ async fn n3_4_a_longer_response_is_read_ahead_no_further_than_buffer_response() 
 }
 
 /// Each event reaches its client before the next one is sent.
-#[test]
-fn n3_4_nothing_is_held_that_the_client_would_take() {
+fn n3_4_nothing_is_held_that_the_client_would_take(version: &str) {
     let app = Script::new(|mut tcp| {
         if head(&mut tcp).is_some() {
             tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\n")
@@ -143,30 +144,16 @@ fn n3_4_nothing_is_held_that_the_client_would_take() {
         "[upstream]\nurl = \"http://{}\"\n[cache]\nenabled = false\n[etag]\ngenerate = false\n[compression]\nenabled = false\n",
         app.address
     ));
-    for arguments in [&["--http1.1"][..], &["--http2-prior-knowledge"]] {
-        let url = pillion.url("/");
-        let trace = harness::run(
-            "curl",
-            &[
-                arguments,
-                &[
-                    "-sS",
-                    "-N",
-                    "--max-time",
-                    "20",
-                    "--trace-time",
-                    "--trace-ascii",
-                    "-",
-                    "-o",
-                    "/dev/null",
-                    &url,
-                ],
-            ]
-            .concat(),
-        );
-        let pieces = trace.lines().filter(|line| line.contains("<= Recv data")).count();
-        assert!(pieces >= 5, "{pieces} pieces: {trace}");
-    }
+    let url = pillion.url("/");
+    let args = ["-sSN", version, "--max-time", "20", "--trace-time", "--trace-ascii", "-", "-o", "/dev/null"];
+    let trace = harness::run("curl", &[&args[..], &[&url]].concat());
+    let pieces = trace.lines().filter(|line| line.contains("<= Recv data")).count();
+    assert!(pieces >= 5, "{pieces} pieces: {trace}");
+}
+
+cases! { n3_4_nothing_is_held_that_the_client_would_take:
+    n3_4_nothing_is_held_that_the_client_would_take_over_http1 => HTTP1;
+    n3_4_nothing_is_held_that_the_client_would_take_over_http2 => HTTP2;
 }
 
 /// Data that was read ahead does not count as delivered to a client that leaves.

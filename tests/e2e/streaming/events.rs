@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::tools::head;
-use crate::harness::{self, PATIENCE, Pillion, Request, Script, connect, now, ok};
+use crate::harness::{
+    self, HTTP1, HTTP1_0, HTTP2, PATIENCE, Pillion, Request, Script, cases, connect, now, ok,
+};
 
 /// Starts an app that sends an event for each word it gets, and ends when the sender is dropped.
 fn events() -> (Script, Sender<String>) {
@@ -123,29 +125,32 @@ fn a_quiet_event_stream_outlives_body_timeout_and_takes_no_connection() {
     assert_eq!(next_event(streams.first_mut().unwrap()), "after the silence");
 }
 
-#[test]
-fn a_quiet_event_stream_outlives_every_limit_on_clients() {
+fn a_quiet_event_stream_outlives_every_limit_on_clients(version: &str) {
     let short = "300ms";
-    for version in ["--http1.0", "--http1.1", "--http2-prior-knowledge"] {
-        let (app, words) = events();
-        let pillion = Pillion::with(&format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nheader_timeout = \"{short}\"\nbody_timeout = \"{short}\"\n\
-             send_timeout = \"{short}\"\nidle_timeout = \"{short}\"\n[upstream]\nurl = \"http://{}\"\nbody_timeout = \"{short}\"\n\
-             response_timeout = \"{short}\"\nkeep_alive = \"{short}\"\n",
-            app.address
-        ));
-        let url = pillion.url("/events");
-        let mut curl = Command::new("curl");
-        curl.args(["-sN", version, "--max-time", "20", &url]).stdout(Stdio::piped());
-        let mut curl = harness::Process(curl.spawn().unwrap());
-        let mut reader = BufReader::new(curl.0.stdout.take().unwrap());
-        words.send("before".to_owned()).unwrap();
-        assert_eq!(next_event(&mut reader), "before");
-        // This silence is what the test is about.
-        std::thread::sleep(Duration::from_millis(1200));
-        words.send("after".to_owned()).unwrap();
-        assert_eq!(next_event(&mut reader), "after", "{version}");
-    }
+    let (app, words) = events();
+    let pillion = Pillion::with(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nheader_timeout = \"{short}\"\nbody_timeout = \"{short}\"\n\
+         send_timeout = \"{short}\"\nidle_timeout = \"{short}\"\n[upstream]\nurl = \"http://{}\"\nbody_timeout = \"{short}\"\n\
+         response_timeout = \"{short}\"\nkeep_alive = \"{short}\"\n",
+        app.address
+    ));
+    let url = pillion.url("/events");
+    let mut curl = Command::new("curl");
+    curl.args(["-sN", version, "--max-time", "20", &url]).stdout(Stdio::piped());
+    let mut curl = harness::Process(curl.spawn().unwrap());
+    let mut reader = BufReader::new(curl.0.stdout.take().unwrap());
+    words.send("before".to_owned()).unwrap();
+    assert_eq!(next_event(&mut reader), "before");
+    // This silence is what the test is about.
+    std::thread::sleep(Duration::from_millis(1200));
+    words.send("after".to_owned()).unwrap();
+    assert_eq!(next_event(&mut reader), "after", "{version}");
+}
+
+cases! { a_quiet_event_stream_outlives_every_limit_on_clients:
+    a_quiet_event_stream_outlives_every_limit_on_clients_over_http1_0 => HTTP1_0;
+    a_quiet_event_stream_outlives_every_limit_on_clients_over_http1 => HTTP1;
+    a_quiet_event_stream_outlives_every_limit_on_clients_over_http2 => HTTP2;
 }
 
 #[test]

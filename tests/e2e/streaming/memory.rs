@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::tools::{Bulk, GIB, MIB, assert_flat, discard, generate, growth, head};
-use crate::harness::{self, Pillion, connect, read_answer};
+use crate::harness::{self, HTTP1, HTTP2, Pillion, cases, connect, read_answer};
 
 #[test]
 fn a_download_of_a_gibibyte_takes_little_memory() {
@@ -37,41 +37,50 @@ fn an_upload_of_a_gibibyte_takes_little_memory() {
     assert_flat(grown, "the upload");
 }
 
+const LOG: [&str; 3] = ["-sS", "--max-time", "120"];
+
 #[test]
-fn so_do_chunked_ones_and_those_of_http_2() {
+fn so_do_downloads_of_http_2() {
     let size = 256 * MIB;
     let origin = Bulk::new(size);
     let pillion = Pillion::in_front_of(origin.app.address);
-    let (url, log) = (pillion.url("/"), ["-sS", "--max-time", "60"]);
     let (said, grown) = growth(&pillion, || {
-        let args =
-            ["--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_version} %{size_download}", &url];
-        harness::run("curl", &[&log[..], &args].concat())
+        let args = [HTTP2, "-o", "/dev/null", "-w", "%{http_version} %{size_download}", &pillion.url("/")];
+        harness::run("curl", &[&LOG[..], &args].concat())
     });
     assert_eq!(said, format!("2 {size}"));
     assert_flat(grown, "the download over HTTP/2");
-    // The length of data from a pipe is unknown.
-    for version in ["--http1.1", "--http2-prior-knowledge"] {
-        let (said, grown) = growth(&pillion, || {
-            let mut curl = Command::new("curl")
-                .args(log)
-                .args([version, "-T", "-", &url])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut pipe = curl.stdin.take().unwrap();
-            std::io::copy(&mut std::io::repeat(b'u').take(size), &mut pipe).unwrap();
-            drop(pipe);
-            String::from_utf8(curl.wait_with_output().unwrap().stdout).unwrap()
-        });
-        assert_eq!(said, size.to_string(), "{version}");
-        assert_flat(grown, &format!("the upload, {version}"));
-    }
 }
 
-#[test]
-fn so_do_those_over_tls_and_from_apps_over_http_2() {
+/// The length of data from a pipe is unknown.
+fn so_do_uploads_of_unknown_length(version: &str) {
+    let size = 256 * MIB;
+    let origin = Bulk::new(size);
+    let pillion = Pillion::in_front_of(origin.app.address);
+    let (said, grown) = growth(&pillion, || {
+        let mut curl = Command::new("curl")
+            .args(LOG)
+            .args([version, "-T", "-", &pillion.url("/")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pipe = curl.stdin.take().unwrap();
+        std::io::copy(&mut std::io::repeat(b'u').take(size), &mut pipe).unwrap();
+        drop(pipe);
+        String::from_utf8(curl.wait_with_output().unwrap().stdout).unwrap()
+    });
+    assert_eq!(said, size.to_string(), "{version}");
+    assert_flat(grown, &format!("the upload, {version}"));
+}
+
+cases! { so_do_uploads_of_unknown_length:
+    so_do_uploads_of_unknown_length_over_http1 => HTTP1;
+    so_do_uploads_of_unknown_length_over_http2 => HTTP2;
+}
+
+/// Downloads and uploads over TLS, or to an app over HTTP/2.
+fn so_do_those(scheme: &str, version: &str) {
     let size = 256 * MIB;
     let origin = Bulk::new(size);
     let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -92,24 +101,27 @@ fn so_do_those_over_tls_and_from_apps_over_http_2() {
             origin.app.address, back.address
         ),
     );
-    let https = format!("https://{}/", pillion.https.unwrap());
+    let url = match scheme {
+        "https" => format!("https://{}/", pillion.https.unwrap()),
+        _ => pillion.url("/h2c"),
+    };
     let file = pillion.folder.path("upload");
     std::fs::File::create(&file).unwrap().set_len(size).unwrap();
     let file = file.to_str().unwrap();
-    for (url, version) in [
-        (&https, "--http1.1"),
-        (&https, "--http2"),
-        (&pillion.url("/h2c"), "--http1.1"),
-        (&pillion.url("/h2c"), "--http2-prior-knowledge"),
-    ] {
-        let args = ["-sSk", "--max-time", "60", version, url];
-        let (said, grown) = growth(&pillion, || {
-            harness::run("curl", &[&args[..], &["-o", "/dev/null", "-w", "%{size_download}"]].concat())
-        });
-        assert_eq!(said, size.to_string(), "{version} {url}");
-        assert_flat(grown, &format!("the download, {version} {url}"));
-        let (said, grown) = growth(&pillion, || harness::run("curl", &[&args[..], &["-T", file]].concat()));
-        assert_eq!(said, size.to_string(), "{version} {url}");
-        assert_flat(grown, &format!("the upload, {version} {url}"));
-    }
+    let args = ["-sSk", "--max-time", "120", version, &url];
+    let (said, grown) = growth(&pillion, || {
+        harness::run("curl", &[&args[..], &["-o", "/dev/null", "-w", "%{size_download}"]].concat())
+    });
+    assert_eq!(said, size.to_string(), "{version} {url}");
+    assert_flat(grown, &format!("the download, {version} {url}"));
+    let (said, grown) = growth(&pillion, || harness::run("curl", &[&args[..], &["-T", file]].concat()));
+    assert_eq!(said, size.to_string(), "{version} {url}");
+    assert_flat(grown, &format!("the upload, {version} {url}"));
+}
+
+cases! { so_do_those:
+    so_do_those_over_tls_over_http1 => "https", HTTP1;
+    so_do_those_over_tls_over_http2 => "https", "--http2";
+    so_do_those_to_an_app_of_http_2_over_http1 => "h2c", HTTP1;
+    so_do_those_to_an_app_of_http_2_over_http2 => "h2c", HTTP2;
 }
