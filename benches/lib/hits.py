@@ -14,7 +14,8 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 
-from .load import Row, Rows, Say, answer, measure, median, paced, ratio, shuffled, wrk
+from .load import Row, Rows, answer, figures, measure, median, paced, ratio, shuffled, wrk
+from .report import Report
 from .servers import (
     Running,
     asked,
@@ -64,7 +65,7 @@ CASES = {
 }
 
 
-def run(say: Say, case: Case, binary: pathlib.Path | None, rounds: int, seconds: float) -> None:
+def run(say: Report, case: Case, binary: pathlib.Path | None, rounds: int, seconds: float) -> None:
     """`binary` is Pillion's; None measures its peers alone."""
     with tempfile.TemporaryDirectory(prefix="pillion-bench-", dir=memory()) as name:
         folder = pathlib.Path(name)
@@ -118,7 +119,7 @@ def pillion(folder: pathlib.Path, origin: int) -> Running:
     return start_pillion(folder, origin, more='[[routes]]\nmatch = "GET /**"\ncache = { ttl = "10m", scope = "shared" }\n')
 
 
-def turns(say: Say, case: Case, folder: pathlib.Path, origin: Running, targets: Sequence[Running], rounds: int, seconds: float) -> None:
+def turns(say: Report, case: Case, folder: pathlib.Path, origin: Running, targets: Sequence[Running], rounds: int, seconds: float) -> None:
     if len(targets) * (rounds * seconds + 2) > MAX_AGE - 60:
         raise Wrong(f"would take longer than what is stored lives ({MAX_AGE} s): fewer rounds or seconds")
     fields = {target.name: prepare(case, origin, target) for target in targets}
@@ -184,12 +185,15 @@ def check(case: Case, target: Running, fields: Sequence[str]) -> None:
         raise Wrong(f"{target.name} answers {status}")
 
 
-def report(say: Say, case: Case, rows: Mapping[str, Rows], rounds: int, seconds: float) -> None:
+def report(say: Report, case: Case, rows: Mapping[str, Rows], rounds: int, seconds: float) -> None:
     how = f"{case.rate} requests/s over {PACED_CONNECTIONS} connections" if case.rate else f"{CONNECTIONS} keep-alive connections"
     say(f"\n{case.title}: {how}, {rounds} rounds of {seconds} s")
     say(f"  {'':14} {'requests/s':>11} {'CPU us/req':>11} {'core':>5} {'p50 ms':>8} {'p99 ms':>8} {'bytes':>7} {'to app':>7}"
         f" {'rps':>6} {'CPU':>6} {'p99':>6}  as ratios to nginx")
     base = rows["nginx"]
+    name = next(name for name, known in CASES.items() if known is case)
+    say.case(name, title=case.title, connections=PACED_CONNECTIONS if case.rate else CONNECTIONS, rounds=rounds, seconds=seconds,
+             rows={server: figures(own, base) for server, own in rows.items()})
     for name, own in rows.items():
         size = "" if case.rate else f"{median(own, 'bytes'):.0f}"
         say(f"  {name:14} {median(own, 'rps'):11.0f} {median(own, 'cpu'):11.2f} {median(own, 'busy'):5.0%} {median(own, 'p50'):8.3f} {median(own, 'p99'):8.3f}"

@@ -5,7 +5,8 @@ import shutil
 import tempfile
 import time
 
-from .load import Rows, Say, in_all, in_turn, measure, median, ratio, wrk
+from .load import Rows, figures, in_all, in_turn, measure, median, ratio, wrk
+from .report import Report
 from .servers import Running, metric, start_nginx, start_origin, start_pillion, stop
 
 KEYS = 5000
@@ -43,7 +44,7 @@ end
     return script
 
 
-def throughput(say: Say, folder: pathlib.Path, origin: Running, rounds: int, seconds: float) -> None:
+def throughput(say: Report, folder: pathlib.Path, origin: Running, rounds: int, seconds: float) -> None:
     zone = "limit_req_zone $http_x_api_key zone=keys:16m rate=1000000r/s;"
     nginx = start_nginx(folder, origin.port, "limited", zone, "limit_req zone=keys burst=1000000 nodelay;")
     section = UNTOUCHED.format(most=100_000, rate="1000000/s", burst=1_000_000)
@@ -68,6 +69,8 @@ def throughput(say: Say, folder: pathlib.Path, origin: Running, rounds: int, sec
                 f" {ratio(own, base, 'rps'):10.2f} {ratio(own, base, 'cpu'):10.2f}")
         got = in_all(rows["pillion"], base, "rps")
         say(f"  target: rps >= 0.95 x nginx: {got:.3f} in all {'holds' if got >= 0.95 else 'MISSED'}; by the median round {ratio(rows['pillion'], base, 'rps'):.3f}")
+        say.case("limited", title=f"1 KiB JSON passed through under a limit over {KEYS:,} keys", connections=64, rounds=rounds, seconds=seconds,
+                 rows={name: figures(own, base) for name, own in rows.items()})
         # Of medians: one slow round of either is more than what is looked for.
         share = median(rows["pillion"], "cpu") - median(rows["pillion, no limit"], "cpu")
         by_mean = sum(a["cpu"] - b["cpu"] for a, b in zip(rows["pillion"], rows["pillion, no limit"], strict=True)) / rounds
@@ -76,7 +79,7 @@ def throughput(say: Say, folder: pathlib.Path, origin: Running, rounds: int, sec
         stop([target for _, target in targets])
 
 
-def memory(say: Say, folder: pathlib.Path, origin: Running) -> None:
+def memory(say: Report, folder: pathlib.Path, origin: Running) -> None:
     say("\nmemory of keys, each with a quota that is not whole")
     for keys, allowed in MEMORY:
         target = start_pillion(folder, origin.port, more=UNTOUCHED.format(most=keys, rate="1/h", burst=10))
@@ -90,12 +93,13 @@ def memory(say: Say, folder: pathlib.Path, origin: Running) -> None:
             held, full = metric(target, "pillion_limit_keys"), target.resident()
             mib = (full - empty) / 2**20
             say(f"  {held:9.0f} keys: {mib:6.1f} MiB, {(full - empty) / max(held, 1):.0f} bytes each")
+            say.case("memory of keys", keys=int(held), bytes=int(full - empty), limit_mib=allowed, holds=mib <= allowed and held >= keys)
             say(f"  target: {keys} in {allowed} MiB: {'holds' if mib <= allowed and held >= keys else 'MISSED'}")
         finally:
             target.stop()
 
 
-def run(say: Say, binary: pathlib.Path, rounds: int, seconds: float) -> None:
+def run(say: Report, binary: pathlib.Path, rounds: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as name:
         folder = pathlib.Path(name)
         folder.chmod(0o755)

@@ -16,7 +16,6 @@ from .servers import LOAD_CORE, Running, found
 
 Row = dict[str, Any]  # what one run found, by name
 Rows = list[Row]
-Say = Callable[[str], None]
 
 PATIENCE = 30  # seconds beyond the planned ones after which a load that does not end is ended
 
@@ -176,6 +175,14 @@ def median(rows: Rows, key: str) -> float:
 def ratio(own: Rows, base: Rows, key: str) -> float:
     """Of the rounds' ratios the middle one, so that a slow round counts for both."""
     return float(statistics.median(a[key] / b[key] for a, b in zip(own, base, strict=True)))
+
+
+def figures(own: Rows, base: Rows) -> dict[str, float]:
+    """What a result keeps of a server's rounds: medians, and ratios to those of another (of nginx, mostly)."""
+    units = {"rps": "rps", "cpu": "cpu_us", "p50": "p50_ms", "p99": "p99_ms"}
+    told = {unit: round(median(own, key), 4) for key, unit in units.items() if key in own[0]}
+    ratios = {f"{key}_ratio": round(ratio(own, base, key), 4) for key in ("rps", "cpu", "p99") if key in own[0] and key in base[0]}
+    return told | ratios
 
 
 def in_turn(turn: int, count: int) -> list[int]:

@@ -91,3 +91,11 @@ fn locked_packages_build_with_the_compiler_that_is_promised() {
     let clippy = read("Cargo.toml");
     assert!(clippy.contains("\nincompatible_msrv = \"deny\"\n"), "clippy does not hold the code to it");
 }
+
+/// `benches/compare --keep` writes the results, and `benches/table --write` writes the table from them.
+#[test]
+fn performance_page_has_the_table_of_the_kept_results() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("python3").arg(root.join("benches/table")).arg("--check").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
