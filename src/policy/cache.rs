@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 
+use super::login_redirect::OnRedirect;
 use super::pattern::{Methods, Pattern};
-use super::redirect::OnRedirect;
 use super::segment::Capture;
 use crate::cache::invalidation::Mode;
 use crate::cache::settings::RouteCacheSettings;

@@ -1,7 +1,7 @@
 //! Reads the configuration again and swaps the policy: the only writer of the live policy. Everything that can fail
 //! happens before the single swap, so a rejected configuration changes nothing.
 
-mod keys;
+mod jwks;
 #[cfg(test)]
 mod route_digests;
 #[cfg(test)]
@@ -165,7 +165,7 @@ pub(crate) fn watch_snapshot(snapshot: &Arc<Snapshot>, registry: &Registry) {
     if let Some(source) = &snapshot.policy.keys {
         let mut built = registry.build(std::slice::from_ref(&source.upstream));
         if let Some(upstream) = built.pop() {
-            tokio::task::spawn_local(keys::watch(Arc::downgrade(snapshot), upstream));
+            tokio::task::spawn_local(jwks::watch(Arc::downgrade(snapshot), upstream));
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::config::diagnostic::{Diagnostics, Span};
 use crate::config::keys::{cache, identity, invalidate, jwt, route_cache};
 use crate::config::table_reader::{AutoOr, Section, Size, Spanned};
 use crate::config::value::{EMPTY, Node, Table, Value};
-use crate::policy::redirect::OnRedirect;
+use crate::policy::login_redirect::OnRedirect;
 
 /// The keys of `[identity]`.
 pub(crate) struct Identity {

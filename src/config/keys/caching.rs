@@ -8,7 +8,7 @@ use super::kind::{
 use crate::cache::invalidation::Mode;
 use crate::cache::settings::{Override, Scope};
 use crate::config::table_reader::Size;
-use crate::policy::redirect::OnRedirect;
+use crate::policy::login_redirect::OnRedirect;
 use std::time::Duration;
 
 /// The default of `cache.ignore_cookies`: those that analytics, consent tools and balancers set.

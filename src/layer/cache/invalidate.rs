@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 
 use super::aliases;
 use super::purge::is_purge;
-use super::redirect::asked_for;
+use super::requested_origin::asked_for;
 use super::webdav::{self, Tree};
 use crate::cache::Cache;
 use crate::cache::counters::TARGET;
@@ -27,7 +27,7 @@ use crate::layer::record::RequestRecord;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::policy::cache::InvalidateRule;
-use crate::policy::redirect::{AskedFor, OnRedirect, same_origin};
+use crate::policy::login_redirect::{AskedFor, OnRedirect, same_origin};
 use crate::policy::{loose, path};
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;

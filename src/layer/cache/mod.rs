@@ -23,7 +23,7 @@ mod miss;
 mod on_response;
 mod pump;
 pub(super) mod purge;
-mod redirect;
+mod requested_origin;
 pub(super) mod service;
 pub(super) mod sessions;
 mod stale_if_error;

@@ -6,13 +6,13 @@
 
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
-use super::redirect::asked_for;
+use super::requested_origin::asked_for;
 use crate::cache::Cache;
 use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::webdav::TreeMethod;
 use crate::layer::record::RequestRecord;
 use crate::layer::routed::Routed;
-use crate::policy::redirect::split_authority;
+use crate::policy::login_redirect::split_authority;
 use crate::policy::{Action, loose, path};
 
 /// The label of these invalidations in metrics.

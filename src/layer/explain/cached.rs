@@ -17,8 +17,8 @@ use crate::layer::cache::invalidation_keys;
 use crate::layer::cache::purge;
 use crate::layer::routed::Routed;
 use crate::policy::cache::is_safe;
+use crate::policy::login_redirect::OnRedirect;
 use crate::policy::path;
-use crate::policy::redirect::OnRedirect;
 
 /// Explains whether the cache handles the request, and its cache key, tags and freshness lifetime.
 pub(super) fn cache(told: &mut Explanation, routed: &Routed, grpc: bool, cache: &Arc<Cache>) {

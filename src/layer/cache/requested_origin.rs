@@ -2,8 +2,8 @@
 
 use crate::fields::{forwarded, host};
 use crate::layer::routed::Routed;
+use crate::policy::login_redirect::AskedFor;
 use crate::policy::path;
-use crate::policy::redirect::AskedFor;
 
 /// Returns the hosts and paths by which redirects are judged.
 pub(super) fn asked_for(routed: &Routed, path: &str) -> AskedFor {
