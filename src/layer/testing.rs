@@ -29,7 +29,7 @@ use crate::message::error::BoxError;
 use crate::message::inbound::{Inbound, Peer};
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
-use crate::state::live_policy::Snapshot;
+use crate::state::live_policy::{PolicyView, Snapshot};
 
 /// The host that all requests name.
 pub(super) const HOST: &str = "example.com";
@@ -84,6 +84,11 @@ impl Stage {
 
     pub(super) fn cache(&self) -> &Arc<Cache> {
         &self.sink.shared_state.cache
+    }
+
+    /// Returns the view of a worker on the policy.
+    pub(super) fn view(&self) -> PolicyView {
+        arc_swap::Cache::new(Arc::new(ArcSwap::new(self.snapshot.clone())))
     }
 
     /// Begins a request, such as `GET /a?b`.
@@ -166,10 +171,9 @@ impl Asking {
         self
     }
 
-    /// Returns the request as `rescue` and `route` see it.
-    pub(super) fn observed(self) -> Observed {
-        let Stage { snapshot, sink } = self.stage;
-        let inbound = Inbound {
+    /// Returns the request as its connection gives it to the stack.
+    pub(super) fn inbound(self) -> Inbound {
+        Inbound {
             request: Box::new(self.request),
             peer: Rc::new(self.peer),
             received: self.received,
@@ -179,10 +183,14 @@ impl Asking {
             counted: 0,
             kept: 0,
             reserved: None,
-        };
-        let view = arc_swap::Cache::new(Arc::new(ArcSwap::new(snapshot)));
+        }
+    }
+
+    /// Returns the request as `rescue` and `route` see it.
+    pub(super) fn observed(self) -> Observed {
+        let (view, sink) = (self.stage.view(), self.stage.sink.clone());
         let taken = Taken::default();
-        drop(Observe::new(taken.clone(), view, sink).call(inbound));
+        drop(Observe::new(taken.clone(), view, sink).call(self.inbound()));
         taken.0.take().unwrap()
     }
 
