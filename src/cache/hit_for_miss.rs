@@ -64,7 +64,7 @@ impl RequesterClass {
     }
 }
 
-/// The rate limiter of the process; see the head of the file.
+/// The table of remembered keys; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct HitForMiss {
     places: Box<[AtomicU64]>,

@@ -1,4 +1,4 @@
-//! A request that no stored response answers, and the stored response that the upstream may be asked about.
+//! A request that no stored response serves, and the stored response that it may revalidate.
 
 use super::classify::Lookup;
 use crate::cache::rules::eligibility::FwdReason;

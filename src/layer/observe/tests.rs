@@ -26,8 +26,8 @@ fn every_response_names_its_request() {
         let said = |name: &'static str, id: &'static str| {
             move |asking: Asking| asking.from([10, 0, 0, 1]).field(name, id)
         };
-        let longest = "a".repeat(128);
-        let longest: &'static str = longest.leak();
+        let max_id = "a".repeat(128);
+        let max_id: &'static str = max_id.leak();
         let stranger = |asking: Asking| asking.field("x-request-id", "made-up");
         let asked = stage.ask("GET /a");
         for (asking, wanted) in [
@@ -35,7 +35,7 @@ fn every_response_names_its_request() {
             (stranger(asked), None),
             (said("x-request-id", "told")(stage.ask("GET /a")), Some("told")),
             (said("x-correlation-id", "told")(stage.ask("GET /a")), Some("told")),
-            (said("x-request-id", longest)(stage.ask("GET /a")), Some(longest)),
+            (said("x-request-id", max_id)(stage.ask("GET /a")), Some(max_id)),
             (said("x-request-id", "with \"quotes\"")(stage.ask("GET /a")), None),
             (said("x-request-id", "")(stage.ask("GET /a")), None),
         ] {

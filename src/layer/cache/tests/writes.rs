@@ -143,7 +143,7 @@ fn a_response_that_a_write_overtook_is_not_stored() {
             Poll::Ready(())
         })
         .await;
-        // The write is asked for and answered while the read is on its way.
+        // The write gets its response while the read is on its way.
         let mut writes = Box::pin(cached.send(cached.stage.ask("POST /a")));
         poll_fn(|cx| {
             assert!(writes.as_mut().poll(cx).is_pending());
