@@ -38,7 +38,7 @@ pub(crate) enum Pushed {
     NotKept,
 }
 
-/// The rate limiter of the process; see the head of the file.
+/// The content of one response on its way; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct InFlightBody {
     /// The stored response head, or the one to be stored.

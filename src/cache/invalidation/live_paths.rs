@@ -25,7 +25,7 @@ const MAX_PATHS: usize = 2;
 
 type Page = Box<[AtomicU16]>;
 
-/// The rate limiter of the process; see the head of the file.
+/// The paths that fetches and stored responses watch; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct LivePaths {
     pages: Box<[OnceLock<Page>]>,

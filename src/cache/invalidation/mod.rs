@@ -58,7 +58,7 @@ pub(crate) enum Validity {
     Gone,
 }
 
-/// The rate limiter of the process; see the head of the file.
+/// The invalidation clock of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Invalidation {
     pub key_hasher: KeyHasher,

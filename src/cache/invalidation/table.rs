@@ -29,7 +29,7 @@ struct Bucket {
 
 type Page = Box<[Bucket]>;
 
-/// The rate limiter of the process; see the head of the file.
+/// The table of stamps; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Stamps {
     pages: Box<[OnceLock<Page>]>,

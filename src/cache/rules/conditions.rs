@@ -41,7 +41,7 @@ pub(crate) fn write(fields: &HeaderMap, gone: bool, request: &mut HeaderMap) -> 
     }
 }
 
-/// Returns whether a stored response with `fields` can be revalidated; see [`write`].
+/// Returns whether a stored response with `fields` can be revalidated; see [`write()`].
 pub(crate) fn has_validator(fields: &HeaderMap, gone: bool) -> bool {
     write(fields, gone, &mut HeaderMap::new())
 }
