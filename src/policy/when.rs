@@ -187,6 +187,10 @@ impl Outcomes {
     /// Returns a number for the outcomes up to the route that was found, for cache keys; 0 if there are none. The
     /// positions of routes are not part of it, so a route that is added elsewhere changes no key.
     pub(crate) fn number(mut self, found: Option<u32>) -> u64 {
+        // Most requests meet no condition.
+        if self.0.is_empty() {
+            return 0;
+        }
         self.0.retain(|(order, _, _)| found.is_none_or(|found| *order <= found));
         if self.0.is_empty() {
             return 0;

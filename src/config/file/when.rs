@@ -33,6 +33,7 @@ pub(super) fn read_when(table: &Table, span: Span, p: &mut Diagnostics) -> When 
 /// Names in an array, or names with a value or an array of values.
 fn read_named(s: &mut Section<'_>, key: &'static str, p: &mut Diagnostics) -> Vec<Named> {
     let expected = "names like [\"a\"], or names with values like { a = \"x\", b = [\"y\", \"z\"] }";
+    s.list_key(key, p, || ("an array of strings, or a table of strings or arrays of them".to_owned(), None));
     let Some(node) = s.node(key) else { return Vec::new() };
     match &node.value {
         Value::Array(items) => match items.iter().map(text).collect::<Option<Vec<_>>>() {

@@ -77,6 +77,8 @@ fn copies_of_each_outcome_are_apart_and_a_write_takes_them_all() {
     let pillion = Pillion::with(&format!(
         "[upstream]\nurl = \"http://{}\"\n[cache]\npurge_from = [\"127.0.0.0/8\"]\n\
          [[routes]]\nmatch = \"GET /page\"\nwhen = {{ query = [\"preview\"] }}\nrewrite = \"/preview-of/page\"\n\
+         [[routes]]\nmatch = \"GET /edited\"\nwhen = {{ header = {{ x-plan = \"pro\" }} }}\nrewrite = \"/edited\"\n\
+         set_request = {{ x-inner = \"1\" }}\n\
          [[routes]]\nmatch = \"* /page\"\nwhen = {{ header = {{ x-plan = \"pro\" }} }}\n\
          cache = {{ ttl = \"1h\", scope = \"shared\", key_query = [] }}\n\
          [[routes]]\nmatch = \"GET /page\"\nwhen = {{ query = {{ part = \"*\" }} }}\n\
@@ -91,6 +93,13 @@ fn copies_of_each_outcome_are_apart_and_a_write_takes_them_all() {
         ("GET /page?part=1", &[]),
         ("GET /page?part=2&other=3", &[]),
     ];
+    // The last route and the path are the same; only the outcome of the condition above tells them apart.
+    assert!(ask(&pillion, "GET /edited", &[]).json()["fields"].get("x-inner").is_none());
+    let edited = ask(&pillion, "GET /edited", &["x-plan: pro"]);
+    assert_eq!(
+        (edited.field("x-cache").as_deref(), &edited.json()["fields"]["x-inner"]),
+        (Some("MISS"), &"1".into())
+    );
     let words = || {
         let cached = |(line, fields): &(&str, &[&str])| ask(&pillion, line, fields).field("x-cache").unwrap();
         forms.iter().map(cached).collect::<Vec<String>>().join(" ")

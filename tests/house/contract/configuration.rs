@@ -8,7 +8,7 @@ use super::Facts;
 /// Tables that must be present to list their keys. NAME stands for names that users choose.
 const TABLES: &str = "\
 [server.tls]\ncertificates = [{}]\n[upstream]\n[upstreams.NAME]\n[identity.jwt]\n[[routes]]\nredirect = {}\ndeprecated = {}\n\
-limits = []\ncache = { key_query = [] }\n[[invalidate]]\n[rate_limit.tiers.NAME.limits.NAME]\n[redis]\n";
+limits = []\nwhen = {}\ncache = { key_query = [] }\n[[invalidate]]\n[rate_limit.tiers.NAME.limits.NAME]\n[redis]\n";
 
 const KEYS: &str = "[[keys]]\n[keys.limits.NAME]\n";
 
@@ -42,6 +42,7 @@ fn the_list_of_keys_has_the_tables_of_the_reference() {
         "upstreams.NAME.tls.ca",
         "routes.cache.key_query",
         "routes.redirect.to",
+        "routes.when.query",
         "routes.deprecated.sunset",
         "invalidate.on",
         "identity.jwt.keys",
