@@ -27,6 +27,7 @@ pub(super) enum Action {
     LimitsTop,
     Performance,
     Reload,
+    Maintenance,
     Drain,
     Quit,
 }
@@ -102,7 +103,7 @@ const fn endpoint(
     Endpoint { path, action, guard, summary, parameters, media }
 }
 
-pub(super) const ENDPOINTS: [Endpoint; 24] = [
+pub(super) const ENDPOINTS: [Endpoint; 25] = [
     endpoint(
         "/live",
         Action::Live,
@@ -266,6 +267,14 @@ pub(super) const ENDPOINTS: [Endpoint; 24] = [
         Guard::Order,
         "Reloads the configuration (422 if it is invalid)",
         &[],
+        JSON,
+    ),
+    endpoint(
+        "/maintenance",
+        Action::Maintenance,
+        Guard::Order,
+        "Switches maintenance: requests for the upstream get 503 while it is on",
+        &[("state", "on or off", Takes::OneOf(&["on", "off"]))],
         JSON,
     ),
     endpoint(
@@ -466,25 +475,4 @@ fn operation_id(endpoint: &Endpoint) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_found() {
-        let action = |path: &str| find(path).map(|(endpoint, rest)| (endpoint.action, rest.to_owned()));
-        assert_eq!(action("/health"), Some((Action::Health, String::new())));
-        assert_eq!(action("/health/memory"), Some((Action::Check, "memory".to_owned())));
-        assert_eq!((action("/health/"), action("/health/a/b"), action("/nothing")), (None, None, None));
-    }
-
-    #[test]
-    fn every_operation_has_a_name_of_its_own() {
-        let described = describe("1");
-        let paths = described["paths"].as_object().unwrap();
-        let mut names: Vec<String> = ENDPOINTS.iter().map(operation_id).collect();
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), ENDPOINTS.len());
-        assert!(paths.len() > 15 && paths["/cache/purge"]["post"].is_object());
-    }
-}
+mod tests;

@@ -166,8 +166,23 @@ impl Handler {
             Action::LimitsStatus => told(limits::status(control, &parameters)),
             Action::LimitsTop => told(limits::top(control, &parameters)),
             Action::Performance => self.performance(parts, &parameters),
+            Action::Maintenance => self.maintenance(&parameters),
             Action::Reload | Action::Drain | Action::Quit => self.order(endpoint.action).await,
         }
+    }
+
+    fn maintenance(&self, parameters: &[(String, String)]) -> Response<Body> {
+        let state = parameters.iter().find(|(name, _)| name == "state").map(|(_, state)| &**state);
+        let on = match state {
+            Some("on") => true,
+            Some("off") => false,
+            Some(_) => return problem(StatusCode::BAD_REQUEST, "the parameter state is neither on nor off"),
+            None => {
+                return problem(StatusCode::BAD_REQUEST, "the parameter state is missing; give on or off");
+            }
+        };
+        self.control.shared_state.maintenance.switch(on, "command");
+        document(StatusCode::OK, &json!({ "status": if on { "maintenance on" } else { "maintenance off" } }))
     }
 
     fn events(&self) -> Response<Body> {
@@ -197,7 +212,11 @@ impl Handler {
         if self.control.is_leaving() {
             return document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }));
         }
-        match health::ready(&self.control.live.load(), &self.control.shared_state) {
+        let snapshot = self.control.live.load();
+        if self.control.shared_state.maintenance.is_on() && !snapshot.policy.maintenance.ready {
+            return document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "maintenance" }));
+        }
+        match health::ready(&snapshot, &self.control.shared_state) {
             Ok(()) => document(StatusCode::OK, &json!({ "status": "ready" })),
             Err(detail) => {
                 document(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not ready", "detail": detail }))
@@ -216,7 +235,7 @@ impl Handler {
         let checks: serde_json::Map<String, Value> =
             findings.into_iter().map(|(check, (_, shown))| (check.as_str().to_owned(), shown)).collect();
         let code = if critical { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-        let body = json!({ "status": status, "generation": snapshot.generation, "draining": self.control.is_leaving(), "checks": checks });
+        let body = json!({ "status": status, "generation": snapshot.generation, "draining": self.control.is_leaving(), "maintenance": self.control.shared_state.maintenance.is_on(), "checks": checks });
         document(code, &body)
     }
 

@@ -63,6 +63,7 @@ pub(super) const HEALTH: Shape = Object(&[
     ("status", STATES, Always),
     ("generation", Integer, Always),
     ("draining", Flag, Always),
+    ("maintenance", Flag, Always),
     ("checks", MapOf(&CHECK), Always),
 ]);
 

@@ -45,6 +45,7 @@ use crate::runtime::systemd;
 use crate::server::worker::Shared;
 use crate::server::workers::Workers;
 use crate::state::live_policy::{LivePolicy, SharedState, Snapshot};
+use crate::state::maintenance::Maintenance;
 use crate::trace::{self, Spans};
 use crate::upstream::{Collected, Registry};
 pub(crate) use environment::environment;
@@ -145,6 +146,7 @@ async fn main(
         tracing::warn!("{lowered}");
     }
     let addresses = listeners.announce();
+    shared_state.maintenance.switch(live.load().policy.maintenance.enabled, "configuration");
     let shared = Shared {
         live: live.clone(),
         shared_state: shared_state.clone(),
@@ -229,10 +231,11 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     let performance = Arc::new(Performance::new(policy.metrics.max_routes));
     metrics.collect(Box::new(judged::Collected(performance.clone())));
     metrics.generation.set(1);
+    let maintenance = Arc::new(Maintenance::new(metrics.maintenance.clone()));
     let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));
     let spans = Spans::new(metrics.spans_dropped.clone());
     let metrics = Arc::new(metrics);
-    SharedState { metrics, represented, buffers, cache, limiter, performance, heartbeats, spans }
+    SharedState { metrics, represented, buffers, cache, limiter, performance, maintenance, heartbeats, spans }
 }
 
 /// Builds everything that decides about requests, without listeners or workers, for `pillion explain` and for tests of

@@ -1,4 +1,4 @@
-//! The commands `pillion reload`, `drain`, `quit` and `purge`: a small client of the admin listener, for places where
+//! The commands `pillion reload`, `maintenance`, `drain`, `quit` and `purge`: a small client of the admin listener, for places where
 //! no shell can send a signal. `pillion health` and `pillion explain` use it too.
 
 use std::io::{Read, Write};
@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::output::{FAILED, OK, fail, say};
 use super::source::default_file;
@@ -68,6 +68,22 @@ impl Admin {
         let (fine, _, body) = exchange(address, "GET", path, "", token.as_ref(), timeout)?;
         Ok((fine, body.trim_end().to_owned()))
     }
+}
+
+/// The state of maintenance to switch to.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Maintenance {
+    /// Whether maintenance is on
+    #[arg(value_enum)]
+    state: MaintenanceState,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum MaintenanceState {
+    On,
+    Off,
 }
 
 /// The selection of stored responses to purge.
@@ -138,6 +154,15 @@ pub(super) fn purge(purge: Purge) -> u8 {
         Err(error) => return fail(FAILED, &format!("standard input: {error}")),
     };
     show("/cache/purge", &form, purge.admin)
+}
+
+/// Switches maintenance, and prints the response.
+pub(super) fn maintenance(options: Maintenance) -> u8 {
+    let path = match options.state {
+        MaintenanceState::On => "/maintenance?state=on",
+        MaintenanceState::Off => "/maintenance?state=off",
+    };
+    show(path, "", options.admin)
 }
 
 /// Sends a POST request for `path`, and prints the response.

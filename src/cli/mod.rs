@@ -46,6 +46,8 @@ enum Command {
     Demo(demo::Options),
     /// Make a running Pillion reload its configuration
     Reload(control::Admin),
+    /// Switch maintenance of a running Pillion; while it is on, requests for the app get 503
+    Maintenance(control::Maintenance),
     /// Prepare a running Pillion for its stop: /ready responds with 503, connections are closed
     Drain(control::Admin),
     /// Stop a running Pillion, as SIGTERM does; for a sidecar that another container has to stop (Jobs)
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Check { file } => check::run(file),
         Command::Demo(options) => demo::run(options),
         Command::Reload(admin) => control::run("/reload", admin),
+        Command::Maintenance(options) => control::maintenance(options),
         Command::Drain(admin) => control::run("/drain", admin),
         Command::Explain(options) => explain::run(*options),
         Command::Keys(keys) => keys::run(keys),

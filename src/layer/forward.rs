@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header};
 use tower::Service;
 
 use super::cache::sessions;
+use super::maintenance;
 use super::request_body;
 use super::routed::Routed;
 use crate::fields::forwarded::{self, ForwardedFields, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
@@ -52,8 +53,11 @@ impl Service<Box<Routed>> for Forward {
 }
 
 async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Body>, BoxError> {
-    let mut body = std::mem::replace(routed.request.body_mut(), Body::empty());
     let record = routed.record.clone();
+    if let Some(refusal) = maintenance::refusal(&record, routed.request.headers(), true) {
+        return Err(refusal.into());
+    }
+    let mut body = std::mem::replace(routed.request.body_mut(), Body::empty());
     let server = &record.info.snapshot.policy.server;
     let client = record.info.client_slot();
     let mut memory = None;

@@ -1,5 +1,6 @@
 //! Finds the route of a request, by the normal and the loose reading of its path, and the target for the upstream.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
@@ -22,8 +23,9 @@ pub(super) struct Found {
     pub rewritten_by: Option<Arc<RoutePolicy>>,
     /// Whether a loose reading of the path matches another route.
     pub readings_differ: bool,
-    /// The route of the loose reading and the status with which it denies the request.
-    pub denied: Option<(Order, StatusCode)>,
+    /// The route of the loose reading that refuses the request, with the status of its `deny`; without one, it is for
+    /// other clients.
+    pub denied: Option<(Order, Option<StatusCode>)>,
     /// A number for the outcomes of every `when` that was evaluated; see [`Outcomes::number`].
     pub whens: u64,
 }
@@ -34,6 +36,7 @@ struct Matching<'a> {
     method: &'a Method,
     host: &'a str,
     asked: Asked<'a>,
+    client: IpAddr,
     outcomes: Outcomes,
 }
 
@@ -45,7 +48,7 @@ impl Matching<'_> {
     }
 
     fn parts(&mut self) -> (&Method, &str, Evaluate<'_>) {
-        let Matching { routes, method, host, asked, outcomes } = self;
+        let Matching { routes, method, host, asked, outcomes, .. } = self;
         (method, host, Evaluate { routes, asked: *asked, outcomes })
     }
 
@@ -81,9 +84,10 @@ impl Matching<'_> {
             (Some(Action::Rewrite(to)), Some(template)) => {
                 let read = loose::reading(&to.fill(template, read));
                 let next = self.find_loosely(&read, order + 1);
-                next.and_then(|next| denial(routes, next))
+                let through = denial(routes, order, self.client);
+                through.or_else(|| next.and_then(|next| denial(routes, next, self.client)))
             }
-            _ => denial(routes, order),
+            _ => denial(routes, order, self.client),
         };
     }
 }
@@ -102,11 +106,12 @@ impl Condition for Evaluate<'_> {
     }
 }
 
-/// Returns the status with which a route denies its requests, if it does.
-fn denial(routes: &Routes, order: Order) -> Option<(Order, StatusCode)> {
-    match routes.routes.get(order as usize)?.action {
-        Action::Deny(status) => Some((order, status)),
-        _ => None,
+/// Returns the refusal of a client's request by a route: the status of its `deny`, or none if it is for other clients.
+fn denial(routes: &Routes, order: Order, client: IpAddr) -> Option<(Order, Option<StatusCode>)> {
+    let route = routes.routes.get(order as usize)?;
+    match route.action {
+        Action::Deny(status) => Some((order, Some(status))),
+        _ => (!route.admits(client)).then_some((order, None)),
     }
 }
 
@@ -130,6 +135,7 @@ pub(super) fn match_route(
         method: request.method(),
         host: host::text(headers),
         asked: Asked { query: given.query(), headers, trusted },
+        client: record.info.client,
         outcomes: Outcomes::default(),
     };
     let order = matching.find(&normal, 0);

@@ -8,6 +8,7 @@ mod either;
 pub(crate) mod explain;
 mod forward;
 mod limit;
+mod maintenance;
 mod matching;
 mod observe;
 pub(crate) mod record;

@@ -13,6 +13,7 @@ use tower::Service;
 
 use super::cache::purge;
 use super::either::Either;
+use super::maintenance;
 use super::matching::match_route;
 use super::routed::{Observed, Routed};
 use super::underscores;
@@ -34,6 +35,8 @@ pub(super) enum RouteError {
     /// The request passed through too many Pillions.
     Loop,
     Denied(StatusCode),
+    /// The route serves other clients.
+    NotAllowed,
     /// No buffer memory is left for the request.
     NoMemory,
 }
@@ -47,6 +50,7 @@ impl fmt::Display for RouteError {
             }
             RouteError::Loop => write!(f, "the request passed through more than {MAX_HOPS} Pillions"),
             RouteError::Denied(_) => f.write_str("this path is not served"),
+            RouteError::NotAllowed => f.write_str("this path is not served to this client's address"),
             RouteError::NoMemory => {
                 f.write_str("server.buffer_memory is used up, or this client's share of it")
             }
@@ -140,7 +144,11 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
     }
     if let Some((order, status)) = found.denied {
         record.route.set_route(Some(order));
-        return Err(RouteError::Denied(status).into());
+        return Err(status.map_or(RouteError::NotAllowed, RouteError::Denied).into());
+    }
+    let passed = [Some(&route), found.rewritten_by.as_ref()];
+    if passed.into_iter().flatten().any(|route| !route.admits(record.info.client)) {
+        return Err(RouteError::NotAllowed.into());
     }
     match &route.action {
         Action::Deny(status) => return Err(RouteError::Denied(*status).into()),
@@ -155,6 +163,11 @@ pub(super) fn decide(observed: Observed) -> Result<Decision, BoxError> {
             return Ok(Decision::Respond(Box::new(response)));
         }
         Action::Forward | Action::Rewrite(_) => {}
+    }
+    if let Some(refusal) = maintenance::refusal(&record, request.headers(), false)
+        && !purge::is_for_us(&request, &record, &inbound.peer)
+    {
+        return Err(refusal.into());
     }
     let underscored = seen.odd_name && {
         let routes = [Some(&*route), found.rewritten_by.as_deref()];

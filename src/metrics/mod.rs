@@ -95,6 +95,8 @@ pub(crate) struct Metrics {
     webhook: Family<ResultLabels, Counter>,
     /// The generation of the current policy.
     pub generation: Gauge,
+    /// Whether maintenance is on.
+    pub maintenance: Gauge,
     pub connections: Gauge,
     /// Refused client connections, by reason.
     pub refused: Family<RefusedLabels, Counter>,
@@ -122,6 +124,8 @@ impl Metrics {
         registry.register("health_webhook", help, webhook.clone());
         let generation = Gauge::default();
         registry.register("config_generation", "Generation of the current configuration", generation.clone());
+        let maintenance = Gauge::default();
+        registry.register("maintenance", "Whether maintenance is on (1) or off (0)", maintenance.clone());
         let connections = Gauge::default();
         registry.register("client_connections", "Open client connections", connections.clone());
         let refused = Family::<RefusedLabels, Counter>::default();
@@ -160,6 +164,7 @@ impl Metrics {
             reloads,
             webhook,
             generation,
+            maintenance,
             connections,
             refused,
             dropped_fields,

@@ -12,6 +12,7 @@ pub(crate) mod limits;
 mod log;
 pub(crate) mod login_redirect;
 pub(crate) mod loose;
+pub(crate) mod maintenance;
 mod metrics;
 pub(crate) mod path;
 pub(crate) mod pattern;
@@ -35,6 +36,7 @@ use crate::cache::settings::CacheSettings;
 use crate::identity::principal::Identity;
 use cache::InvalidateRule;
 use limits::LimitPolicy;
+use maintenance::MaintenancePolicy;
 
 pub(crate) use compression::CompressionPolicy;
 pub(crate) use etag::EtagPolicy;
@@ -70,6 +72,7 @@ pub(crate) struct Policy {
     pub invalidate: Vec<Arc<InvalidateRule>>,
     pub limits: LimitPolicy,
     pub health: HealthPolicy,
+    pub maintenance: MaintenancePolicy,
     pub log: LogPolicy,
     pub metrics: MetricsPolicy,
     pub tracing: TracingPolicy,

@@ -1,9 +1,11 @@
 //! `[[routes]]`: the requests that a route matches, and the treatment of them and of their responses.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use ipnet::IpNet;
 
 use super::cache::RouteCache;
 use super::limits::RouteLimits;
@@ -125,6 +127,8 @@ pub(crate) struct RoutePolicy {
     pub pattern: Option<Pattern>,
     /// Further conditions on the requests that it matches.
     pub when: Option<Box<When>>,
+    /// The clients that the route serves; `None`: all.
+    pub allow: Option<Vec<IpNet>>,
     /// The action for a matching request.
     pub action: Action,
     /// The index of the upstream, if the route names one.
@@ -148,6 +152,13 @@ pub(crate) struct RoutePolicy {
     pub request: FieldEdits,
     /// Edits of the response's fields, with those of `deprecated`.
     pub response: FieldEdits,
+}
+
+impl RoutePolicy {
+    /// Returns whether the route serves a client.
+    pub(crate) fn admits(&self, client: IpAddr) -> bool {
+        self.allow.as_ref().is_none_or(|networks| networks.iter().any(|net| net.contains(&client)))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -89,6 +89,10 @@ impl Reloader {
         }
         self.resize(old.policy.server.max_connections, policy.server.max_connections);
         (self.set_level)(policy.log.level);
+        // A reload keeps what the command switched, unless the file says something new.
+        if policy.maintenance.enabled != old.policy.maintenance.enabled {
+            self.shared_state.maintenance.switch(policy.maintenance.enabled, "configuration");
+        }
         self.shared_state.cache.store.budget.set_max(policy.cache.max_size);
         self.shared_state.cache.make_room();
         self.shared_state.buffers.set_max(policy.server.buffer_memory);
@@ -217,6 +221,7 @@ fn difference(old: &Policy, new: &Policy) -> String {
     compare("upstreams", old.upstreams == new.upstreams);
     compare("routes", old.routes.routes == new.routes.routes);
     compare("health", old.health == new.health);
+    compare("maintenance", old.maintenance == new.maintenance);
     compare("compression", old.compression == new.compression);
     compare("etag", old.etag == new.etag);
     compare("cache", old.cache == new.cache && old.purge_from == new.purge_from);

@@ -54,6 +54,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("health.memory_limit", "\"1GiB\""),
     ("health.webhook", "\"http://127.0.0.1:3/\""),
     ("health.webhook_secret", "\"a secret\""),
+    ("maintenance.allow", "[\"private\"]"),
+    ("maintenance.except", "[\"GET /healthz\"]"),
     ("log.format", "\"pretty\""),
     ("log.level", "\"debug\""),
     ("log.access", "\"off\""),
@@ -76,6 +78,7 @@ const ELSEWHERE: &[&str] = &[
     "identity.jwt.",
     "rate_limit.tiers.",
     "rate_limit.keys",
+    "maintenance.document",
     // Only among the durations of routes, of which there is none.
     "cache.tiers",
     "cache.stale_while_revalidate",

@@ -14,6 +14,7 @@ use crate::performance::{self, Performance};
 use crate::policy::{Policy, RoutePolicy};
 use crate::rendering::json_text::EscapedText;
 use crate::represent::counters::Counters;
+use crate::state::maintenance::Maintenance;
 use crate::state::route_digest;
 use crate::trace::Spans;
 use crate::upstream::Upstream;
@@ -32,6 +33,7 @@ pub(crate) struct SharedState {
     pub cache: Arc<Cache>,
     pub limiter: Arc<Limiter>,
     pub performance: Arc<Performance>,
+    pub maintenance: Arc<Maintenance>,
     /// Time of the last heartbeat of every worker.
     pub heartbeats: Arc<Heartbeats>,
     /// Spans queued for the trace receiver.

@@ -255,7 +255,7 @@ impl Compiler<'_> {
         })
     }
 
-    fn pattern_of_rule(&mut self, key: &str, at: &Spanned<String>) -> Option<Pattern> {
+    pub(super) fn pattern_of_rule(&mut self, key: &str, at: &Spanned<String>) -> Option<Pattern> {
         match Pattern::parse(&at.value) {
             Ok(pattern) => {
                 if let Methods::Only(methods) = &pattern.methods {

@@ -1,10 +1,12 @@
 //! From the raw file to a policy: defaults are in, matchers compiled, certificates read, cross-checks
 //! made. Whatever is wrong is noted and the rest still checked.
 
+mod allow;
 mod api_keys;
 mod cache;
 mod identity;
 mod limits;
+mod maintenance;
 mod methods;
 mod otel;
 mod own_listeners;
@@ -83,6 +85,7 @@ pub(super) fn policy(
     let purge_from = compiler.networks("cache.purge_from", &file.cache.purge_from);
     let invalidate = compiler.invalidate(&file, routes.as_ref());
     let health = compiler.health(&file);
+    let maintenance = compiler.maintenance(&file);
     let log = compiler.log(&file);
     let metrics = compiler.metrics(&file);
     let tracing = compiler.tracing(&file);
@@ -104,6 +107,7 @@ pub(super) fn policy(
             invalidate,
             limits,
             health,
+            maintenance,
             log,
             metrics,
             tracing,

@@ -51,6 +51,7 @@ impl Compiler<'_> {
             secrets: SecretSegments::default(),
             pattern: None,
             when: None,
+            allow: None,
             action: Action::Forward,
             upstream: None,
             timeout: None,
@@ -132,13 +133,7 @@ impl Compiler<'_> {
         }
         let when = self.when(raw.when.as_ref(), &written.value, file);
         let action = self.action(raw, pattern.as_ref()).unwrap_or(Action::Forward);
-        if when.is_some() && matches!(action, Action::Deny(_)) {
-            self.warnings.push(format!(
-                "route {:?} has deny and when: it is no wall, because a client can send the same request \
-                with or without what when names; deny the path without when, or check the request in the app",
-                written.value
-            ));
-        }
+        let allow = self.allow(raw, when.as_ref(), &action, &written.value);
         let upstream = raw.upstream.as_ref().and_then(|name| self.named(name, &file.upstreams));
         let mut response = self.edits(&raw.remove_response, &raw.set_response);
         if let Some(deprecated) = &raw.deprecated {
@@ -183,6 +178,7 @@ impl Compiler<'_> {
             secrets: SecretSegments::default(),
             pattern: pattern.clone(),
             when: when.map(Box::new),
+            allow,
             action,
             upstream,
             timeout: raw.timeout.as_ref().map(|at| at.value),

@@ -21,7 +21,7 @@ use crate::represent::coding::Effort;
 
 pub(super) use cache::{Cache, Identity, Invalidate, Jwt, RouteCache};
 pub(super) use limits::{ApiKey, Limit, RateLimit, RouteLimits, read_keys};
-pub(super) use observe::{Health, Log, Metrics, Tracing};
+pub(super) use observe::{Health, Log, Maintenance, Metrics, Tracing};
 pub(super) use when::{Named, When};
 
 pub(super) struct File {
@@ -39,6 +39,7 @@ pub(super) struct File {
     pub invalidate: Vec<Invalidate>,
     pub rate_limit: RateLimit,
     pub health: Health,
+    pub maintenance: Maintenance,
     pub log: Log,
     pub metrics: Metrics,
     pub tracing: Tracing,
@@ -121,6 +122,7 @@ pub(super) struct Route {
     pub span: Span,
     pub pattern: Option<Spanned<String>>,
     pub when: Option<When>,
+    pub allow: Option<Vec<Spanned<String>>>,
     pub upstream: Option<Spanned<String>>,
     pub rewrite: Option<Spanned<String>>,
     pub deny: Option<Spanned<u64>>,
@@ -201,6 +203,10 @@ pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
     );
     let health =
         observe::read_health(root.table(root::HEALTH.name, problems).map(|(table, _)| table), problems);
+    let maintenance = observe::read_maintenance(
+        root.table(root::MAINTENANCE.name, problems).map(|(table, _)| table),
+        problems,
+    );
     let log = observe::read_log(root.table(root::LOG.name, problems).map(|(table, _)| table), problems);
     let metrics =
         observe::read_metrics(root.table(root::METRICS.name, problems).map(|(table, _)| table), problems);
@@ -222,6 +228,7 @@ pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
         invalidate,
         rate_limit,
         health,
+        maintenance,
         log,
         metrics,
         tracing,
@@ -410,6 +417,7 @@ fn read_route(table: &Table, span: Span, p: &mut Diagnostics) -> Route {
     let route = Route {
         span,
         when,
+        allow: s.read(&route::ALLOW, p),
         cache,
         limits,
         cost: s.read(&route::COST, p),

@@ -1,9 +1,9 @@
-//! `[health]`, `[log]`, `[metrics]` and `[tracing]`, as they are written.
+//! `[health]`, `[maintenance]`, `[log]`, `[metrics]` and `[tracing]`, as they are written.
 
 use std::time::Duration;
 
 use crate::config::diagnostic::Diagnostics;
-use crate::config::keys::{health, log, metrics, tracing};
+use crate::config::keys::{health, log, maintenance, metrics, tracing};
 use crate::config::table_reader::{AutoOr, Section, Size, Spanned};
 use crate::config::value::{EMPTY, Table};
 use crate::policy::AccessLog;
@@ -15,6 +15,17 @@ pub(crate) struct Health {
     pub degraded_at: Spanned<f64>,
     pub webhook: Spanned<String>,
     pub webhook_secret: Spanned<String>,
+}
+
+/// `[maintenance]`.
+pub(crate) struct Maintenance {
+    pub enabled: Spanned<bool>,
+    pub document: Spanned<String>,
+    pub retry_after: Spanned<Duration>,
+    pub serve_stored: Spanned<bool>,
+    pub ready: Spanned<bool>,
+    pub allow: Vec<Spanned<String>>,
+    pub except: Vec<Spanned<String>>,
 }
 
 /// `[log]`.
@@ -50,6 +61,21 @@ pub(super) fn read_health(table: Option<&Table>, p: &mut Diagnostics) -> Health 
     };
     s.finish(p);
     health
+}
+
+pub(super) fn read_maintenance(table: Option<&Table>, p: &mut Diagnostics) -> Maintenance {
+    let mut s = Section::new("maintenance", table.unwrap_or(EMPTY));
+    let maintenance = Maintenance {
+        enabled: s.read(&maintenance::ENABLED, p),
+        document: s.read(&maintenance::DOCUMENT, p),
+        retry_after: s.read(&maintenance::RETRY_AFTER, p),
+        serve_stored: s.read(&maintenance::SERVE_STORED, p),
+        ready: s.read(&maintenance::READY, p),
+        allow: s.read(&maintenance::ALLOW, p),
+        except: s.read(&maintenance::EXCEPT, p),
+    };
+    s.finish(p);
+    maintenance
 }
 
 pub(super) fn read_log(table: Option<&Table>, p: &mut Diagnostics) -> Log {

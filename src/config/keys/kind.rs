@@ -240,6 +240,27 @@ impl Kind for Texts {
     }
 }
 
+/// A list of strings without a default.
+pub(crate) struct OptionalTexts;
+
+impl Describe for OptionalTexts {
+    fn form(&self) -> Form {
+        Form::List(Box::new(Form::Text))
+    }
+}
+
+impl Kind for OptionalTexts {
+    type Value = Option<Vec<Spanned<String>>>;
+
+    fn read(&self, name: &'static str, section: &mut Section<'_>, problems: &mut Diagnostics) -> Self::Value {
+        let is_written = section.has(name);
+        let list = section.list(name, Vec::new(), problems);
+        // It has no default: an empty list means something else than none.
+        section.list_key(name, problems, || ("an array of strings".to_owned(), None));
+        is_written.then_some(list)
+    }
+}
+
 /// A list of seconds.
 pub(crate) struct SecondsList(pub &'static [f64]);
 

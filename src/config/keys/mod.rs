@@ -22,7 +22,7 @@ pub(crate) use declare::{Apply, Bounds, Declared, Form, Key, Table};
 pub(crate) use kind::Value;
 pub(crate) use limits::{api_key, limit, rate_limit, tier};
 pub(crate) use listeners::{certificate, server, server_tls};
-pub(crate) use observe::{health, log, metrics, tracing};
+pub(crate) use observe::{health, log, maintenance, metrics, tracing};
 pub(crate) use routes::{deprecated, redirect, route, when};
 pub(crate) use sections::root;
 pub(crate) use upstreams::{upstream, upstream_health, upstream_tls};

@@ -2,7 +2,7 @@
 
 use super::declare::table;
 use super::kind::{
-    AutoSize, SecondsList, Text, Texts, Value, Word, auto_size, duration, number, share, texts,
+    AutoSize, SecondsList, Text, Texts, Value, Word, auto_size, duration, flag, number, share, texts, timeout,
 };
 use crate::log::MASK;
 use crate::policy::{AccessLog, LogFormat};
@@ -22,6 +22,25 @@ table! {
         "URL that gets a JSON document by POST when a check changes its state, or \"\" for none.";
     WEBHOOK_SECRET "webhook_secret": Text = Text(""), Reload,
         "Secret that signs each document to the webhook (X-Pillion-Signature).";
+}
+
+table! {
+    /// `[maintenance]`.
+    maintenance, in observe, requires [];
+    ENABLED "enabled": Value<bool> = flag(false), Reload,
+        "Whether maintenance is on from the start.";
+    DOCUMENT "document": Text = Text(""), Reload,
+        "File of the response's content (.html, .json, .txt or .xml), or \"\" for a problem document.";
+    RETRY_AFTER "retry_after": Value<Duration> = timeout(300), Reload,
+        "Time in the field Retry-After.";
+    SERVE_STORED "serve_stored": Value<bool> = flag(false), Reload,
+        "Whether stored responses are served, stale ones within stale_if_error.";
+    READY "ready": Value<bool> = flag(true), Reload,
+        "Whether /ready is what it is without maintenance, else 503.";
+    ALLOW "allow": Texts = texts(&[]), Reload,
+        "Networks, or \"private\", whose clients are served as usual.";
+    EXCEPT "except": Texts = texts(&[]), Reload,
+        "Requests that are served as usual, as METHOD[,METHOD] [host]path.";
 }
 
 const FORMATS: [(&str, Option<LogFormat>); 3] =

@@ -3,7 +3,7 @@
 use super::caching::route_cache;
 use super::declare::{Form, table};
 use super::kind::{
-    DATE, Optional, Own, Sub, TEXT, Texts, Value, WordOrTexts, code, flag, optional_duration,
+    DATE, Optional, OptionalTexts, Own, Sub, TEXT, Texts, Value, WordOrTexts, code, flag, optional_duration,
     optional_number, texts,
 };
 use crate::config::table_reader::{AutoOr, Size};
@@ -19,6 +19,8 @@ table! {
         "Requests of the route, as METHOD[,METHOD] [host]path; {name} is one segment or a part of it, ** any number.";
     WHEN "when": Sub = Sub(&when::TABLE), Reload,
         "Conditions on the requests that match takes; all must hold, else matching goes on below.";
+    ALLOW "allow": OptionalTexts = OptionalTexts, Reload,
+        "Networks, or \"private\", whose clients the route serves; others get 403.";
     UPSTREAM "upstream": Optional<String> = TEXT, Reload,
         "Name of the upstream in [upstreams] that gets the requests.";
     REWRITE "rewrite": Optional<String> = TEXT, Reload,

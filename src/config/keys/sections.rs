@@ -7,7 +7,7 @@ use super::declare::table;
 use super::kind::{Named, Sub, Tables};
 use super::limits::rate_limit;
 use super::listeners::server;
-use super::observe::{health, log, metrics, tracing};
+use super::observe::{health, log, maintenance, metrics, tracing};
 use super::routes::route;
 use super::upstreams::upstream;
 
@@ -36,6 +36,8 @@ table! {
         "Request limits for each client key, by its tier.";
     HEALTH "health": Sub = Sub(&health::TABLE), Reload,
         "Readiness and health checks.";
+    MAINTENANCE "maintenance": Sub = Sub(&maintenance::TABLE), Reload,
+        "Responses while the upstream is left alone.";
     LOG "log": Sub = Sub(&log::TABLE), Reload,
         "Events on standard error and the access log on standard output.";
     METRICS "metrics": Sub = Sub(&metrics::TABLE), Restart,

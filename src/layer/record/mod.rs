@@ -206,6 +206,12 @@ impl RequestRecord {
         Room::new(&self.sink.shared_state.buffers, client)
     }
 
+    /// Returns whether maintenance is on.
+    #[inline(always)]
+    pub(crate) fn is_maintenance(&self) -> bool {
+        self.sink.shared_state.maintenance.is_on()
+    }
+
     /// Returns the cache that all workers share.
     pub(crate) fn shared_cache(&self) -> &Arc<Cache> {
         &self.sink.shared_state.cache

@@ -16,6 +16,7 @@ use tower::Service;
 
 use super::cache::error::CacheError;
 use super::limit::{self, LimitError};
+use super::maintenance::UnderMaintenance;
 use super::record::{CLIENT_GONE, RequestRecord};
 use super::represent::error::RepresentError;
 use super::route::RouteError;
@@ -23,6 +24,7 @@ use super::routed::Observed;
 use crate::message::body::{Body, BodyError};
 use crate::message::error::{BoxError, Fault};
 use crate::message::inbound::Refused;
+use crate::policy::maintenance::Document;
 use crate::policy::path::PathError;
 use crate::represent::range;
 use crate::upstream::ForwardError;
@@ -39,12 +41,14 @@ struct ProblemResponse {
     /// Additional members of the document (RFC 9457 3.2).
     members: Vec<(&'static str, serde_json::Value)>,
     fields: Vec<(HeaderName, HeaderValue)>,
+    /// The content in place of the problem document.
+    document: Option<Document>,
 }
 
 impl ProblemResponse {
     fn new(status: StatusCode, problem_type: ProblemType, fault: Fault) -> ProblemResponse {
         let (detail, members, fields) = (String::new(), Vec::new(), Vec::new());
-        ProblemResponse { status, problem_type, detail, fault, members, fields }
+        ProblemResponse { status, problem_type, detail, fault, members, fields, document: None }
     }
 
     fn detail(mut self, detail: impl Into<String>) -> ProblemResponse {
@@ -108,10 +112,14 @@ impl ProblemResponse {
         for (name, value) in self.members {
             document[name] = value;
         }
-        let mut response = Response::new(Body::full(format!("{document}\n")));
+        let (media_type, content) = match self.document {
+            Some(Document { media_type, content }) => (media_type, content),
+            None => ("application/problem+json", format!("{document}\n").into()),
+        };
+        let mut response = Response::new(Body::full(content));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.extend(self.fields);
         response
@@ -151,6 +159,9 @@ fn problem_for(error: &BoxError) -> ProblemResponse {
             RouteError::CameBack | RouteError::Loop => {
                 ProblemResponse::new(S::LOOP_DETECTED, problem_types::LOOP, Fault::Pillion)
             }
+            RouteError::NotAllowed => {
+                ProblemResponse::new(S::FORBIDDEN, problem_types::NOT_ALLOWED, Fault::Client)
+            }
             RouteError::Denied(status) => ProblemResponse::new(*status, problem_types::DENIED, Fault::Client),
             RouteError::NoMemory => {
                 ProblemResponse::new(S::SERVICE_UNAVAILABLE, problem_types::OUT_OF_BUFFERS, Fault::Pillion)
@@ -158,6 +169,14 @@ fn problem_for(error: &BoxError) -> ProblemResponse {
             }
         }
         .detail(error.to_string());
+    }
+    if let Some(refusal) = error.downcast_ref::<UnderMaintenance>() {
+        return ProblemResponse {
+            document: refusal.document.clone(),
+            ..ProblemResponse::new(S::SERVICE_UNAVAILABLE, problem_types::MAINTENANCE, Fault::Pillion)
+                .detail("The app is not served for a while; try again later.")
+                .field(header::RETRY_AFTER, refusal.retry_after.clone())
+        };
     }
     if let Some(error) = error.downcast_ref::<LimitError>() {
         return limited(error);
@@ -391,7 +410,9 @@ where
             }
         };
         let response = problem_for(&error);
+        // The operator knows of the maintenance, which is logged when it starts.
         if response.fault != Fault::Client
+            && response.problem_type != problem_types::MAINTENANCE
             && let Some(others) = this.record.may_log_failure()
         {
             let request_id = this.record.info.id.to_str().unwrap_or("-");

@@ -50,6 +50,8 @@ problem_types! {
     CONNECT = OURS, "connect", "This is not a forward proxy";
     LOOP = OURS, "loop", "The request went in a circle";
     DENIED = OURS, "denied", "This is not served";
+    NOT_ALLOWED = OURS, "not-allowed", "This is not served to this client";
+    MAINTENANCE = OURS, "maintenance", "The app is under maintenance";
     ONLY_IF_CACHED = OURS, "only-if-cached", "Nothing is stored for this request";
     INTERNAL = OURS, "internal", "Pillion failed";
     BODY_TOO_LARGE = OURS, "body-too-large", "The request body is too large";

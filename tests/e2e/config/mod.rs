@@ -207,6 +207,23 @@ fn each_mistake_names_what_was_expected() {
             "[[routes]]\nmatch = \"GET /b\"\nwhen = { cookies = [\"a\"] }\n",
             &["unknown key \"cookies\" in [routes.when]", "cookie"],
         ),
+        ("[[routes]]\nmatch = \"GET /b\"\nallow = []\n", &["allow is empty", "deny = 403"]),
+        (
+            "[[routes]]\nmatch = \"GET /b\"\nallow = [\"10.0.0.1/8\"]\n",
+            &["allow holds \"10.0.0.1/8\"", "\"10.0.0.0/8\""],
+        ),
+        (
+            "[[routes]]\nmatch = \"GET /b\"\nallow = [\"intern\"]\n",
+            &["allow holds \"intern\"", "\"private\""],
+        ),
+        (
+            "[[routes]]\nmatch = \"GET /b\"\nallow = [\"private\"]\ndeny = 404\n",
+            &["a route with allow and deny"],
+        ),
+        ("[maintenance]\ndocument = \"down.exe\"\n", &["media type is not known", ".html"]),
+        ("[maintenance]\ndocument = \"nowhere.html\"\n", &["nowhere.html cannot be read"]),
+        ("[maintenance]\nexcept = [\"/x\"]\n", &["maintenance.except is \"/x\""]),
+        ("[maintenance]\nallow = [\"x\"]\n", &["maintenance.allow holds \"x\""]),
         ("[[routes]]\nmatch = \"GET /b\"\nset_request = { content-length = \"5\" }\n", &["cannot be edited"]),
         ("[[routes]]\nmatch = \"GET /b\"\nset_request = { x = \"a\\r\\nb\" }\n", &["is not a field value"]),
         ("[[routes]]\nmatch = \"GET /b\"\nrewrite = \"/{nope}\"\n", &["{nope} is not in match"]),

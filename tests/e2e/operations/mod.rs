@@ -2,7 +2,9 @@
 //! listener.
 
 mod admin_access;
+mod allow;
 mod fields;
 mod lifetimes;
 mod loops;
+mod maintenance;
 mod readiness;

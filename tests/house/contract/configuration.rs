@@ -43,6 +43,7 @@ fn the_list_of_keys_has_the_tables_of_the_reference() {
         "routes.cache.key_query",
         "routes.redirect.to",
         "routes.when.query",
+        "routes.allow",
         "routes.deprecated.sunset",
         "invalidate.on",
         "identity.jwt.keys",
