@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::config::Environment;
 use crate::rendering::secret::Secret;
+use crate::runtime::clock;
 
 /// Collects environment variables, CPU count, memory limit and other facts of the machine and the process.
 pub(crate) fn environment() -> Environment {
@@ -20,6 +21,9 @@ pub(crate) fn environment() -> Environment {
         // Respects the CPU affinity mask and the CPU quota of the cgroup.
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         memory_limit: cgroup_memory(),
+        now: clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default(),
+        own_container: own_container(),
+        color: std::io::stdout().is_terminal() && shows_colors(),
         terminal: std::io::stdout().is_terminal(),
         secret: Secret::new(secret()),
     }
@@ -68,6 +72,12 @@ fn credential(folder: &Path, name: &OsStr) -> Option<(String, String)> {
     Some((name.to_str()?.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
+/// Returns whether the user wants colors on terminals (https://no-color.org).
+pub(super) fn shows_colors() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
 /// Returns the random secret of this process, the same for its whole life.
 pub(super) fn secret() -> [u8; 32] {
     static SECRET: std::sync::OnceLock<[u8; 32]> = std::sync::OnceLock::new();
@@ -87,6 +97,13 @@ fn cgroup_memory() -> Option<u64> {
     read("/sys/fs/cgroup/memory.max")
         .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
         .filter(|limit| *limit < 1 << 60)
+}
+
+/// Returns whether the process runs in a container of Docker or Podman. In a pod of Kubernetes, containers share their
+/// loopback.
+fn own_container() -> bool {
+    let marked = ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| std::path::Path::new(mark).exists());
+    marked && std::env::var_os("KUBERNETES_SERVICE_HOST").is_none()
 }
 
 /// Raises the soft limit of descriptors to the hard one: a proxy needs two a request, and only select() needs less.

@@ -6,7 +6,9 @@ mod listeners;
 mod shutdown;
 mod signals;
 mod start_error;
+mod start_line;
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use crate::http2::library_refusals;
 use crate::layer::certificates;
 use crate::layer::record::Sink;
 use crate::limit::{Limiter, collected as limits};
-use crate::log::{self, LogQueue, Target, Writer};
+use crate::log::{self, JsonEvents, LocalTime, LogQueue, Target, Writer};
 use crate::memory::buffers::BufferMemory;
 use crate::metrics::{Heartbeats, Metrics, buffers as buffered, read_process};
 use crate::performance::{Performance, collected as judged};
@@ -49,12 +51,13 @@ use crate::state::maintenance::Maintenance;
 use crate::trace::{self, Spans};
 use crate::upstream::{Collected, Registry};
 pub(crate) use environment::environment;
-use environment::{raise_file_limit, secret};
+use environment::{raise_file_limit, secret, shows_colors};
 use listeners::Listeners;
 pub(crate) use listeners::Started;
 use shutdown::Drain;
 use signals::{Signals, supervised};
 pub(crate) use start_error::StartError;
+use start_line::StartLine;
 
 /// The version, with the commit if the build provides it in `PILLION_VERSION`.
 pub(crate) const VERSION: &str = match option_env!("PILLION_VERSION") {
@@ -74,10 +77,8 @@ pub(crate) fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), 
             .map_err(|error| StartError::System("cannot start a log writer", error))
     };
     let (events, access) = (start(Target::Error)?, start(Target::Output)?);
-    let set_level = start_log(&policy, events.lines());
-    for warning in &policy.warnings {
-        tracing::warn!("{warning}");
-    }
+    let queue = events.lines();
+    let set_level = start_log(&policy, queue.clone());
     let _ = read_process();
     raise_file_limit();
     let lowered = reload::file_limit().and_then(|limit| descriptors::fit(&mut policy, limit));
@@ -86,11 +87,33 @@ pub(crate) fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), 
         .build_local(Default::default())
         .map_err(|error| StartError::System("cannot start a runtime", error))?;
     let metrics = Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, dropped);
-    let result = runtime.block_on(main(source, policy, lowered, metrics, set_level, &access, started));
+    let result = runtime.block_on(main(
+        source,
+        policy,
+        lowered,
+        metrics,
+        set_level,
+        ([&access, &events], &queue),
+        started,
+    ));
     runtime.shutdown_background();
     drop(access);
     drop(events);
     result
+}
+
+/// Says what has started, in a form for the readers of the log.
+fn announce(policy: &Policy, source: &Source, started: &Started, events: &LogQueue) {
+    use std::io::IsTerminal as _;
+    let line = StartLine::new(VERSION, policy, source, &started.data, started.admin);
+    match policy.log.format {
+        LogFormat::Json => line.log(),
+        LogFormat::Pretty if policy.log.level < tracing::Level::INFO => {}
+        LogFormat::Pretty => {
+            let text = line.text(io::stderr().is_terminal() && shows_colors());
+            events.append(|out| out.extend_from_slice(text.as_bytes()));
+        }
+    }
 }
 
 /// Starts the log of operational events on standard error; standard output is for the access log alone.
@@ -99,8 +122,11 @@ fn start_log(policy: &Policy, events: LogQueue) -> SetLevel {
     let (filter, handle) = tracing_subscriber::reload::Layer::new(LevelFilter::from_level(policy.log.level));
     let layer = fmt::layer().with_target(false).with_writer(events);
     let layer = match policy.log.format {
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-        LogFormat::Pretty => layer.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.event_format(JsonEvents).boxed(),
+        LogFormat::Pretty => {
+            let color = io::stderr().is_terminal() && shows_colors();
+            layer.with_timer(LocalTime).with_ansi(color).boxed()
+        }
     };
     let registry =
         tracing_subscriber::registry().with(layer.with_filter(filter)).with(library_refusals::listener());
@@ -117,7 +143,7 @@ async fn main(
     lowered: Option<String>,
     mut metrics: Metrics,
     set_level: SetLevel,
-    access: &Writer,
+    (logs, events): ([&Writer; 2], &LogQueue),
     started: impl FnOnce(&Started),
 ) -> Result<(), StartError> {
     let mut signals = Signals::listen()?;
@@ -142,10 +168,15 @@ async fn main(
     reload::watch_snapshot(&live.load_full(), &registry);
 
     // Comes after every step that can fail, so that a failed start logs only its error.
+    for name in &source.stray_variables {
+        tracing::warn!(variable = name, "the environment variable {name} is no option of `pillion run`");
+    }
+    reload::log_notices(&live.load().policy.notices);
     if let Some(lowered) = lowered {
         tracing::warn!("{lowered}");
     }
-    let addresses = listeners.announce();
+    let addresses = listeners.announce(live.load().policy.log.format);
+    announce(&live.load().policy, &source, &addresses, events);
     shared_state.maintenance.switch(live.load().policy.maintenance.enabled, "configuration");
     let shared = Shared {
         live: live.clone(),
@@ -163,7 +194,7 @@ async fn main(
     let spans = shared_state.spans.clone();
     let exporter = tokio::task::spawn_local(trace::run(receiver, registry.clone(), spans.clone()));
     let unattended = shared_state.cache.unattended.clone();
-    let workers = Workers::start(workers, listeners.data, &shared, access)
+    let workers = Workers::start(workers, listeners.data, &shared, logs[0])
         .map_err(|error| StartError::System("cannot start a worker", error))?;
     let (orders, mut received) = unbounded_channel();
     let leaving = Arc::new(AtomicBool::new(false));
@@ -183,8 +214,8 @@ async fn main(
         leaving: leaving.clone(),
         commands: orders,
     };
-    for (listener, access) in [(listeners.admin, Access::Admin), (listeners.probes, Access::Probes)] {
-        if let Some(listener) = listener {
+    for (listeners, access) in [(listeners.admin, Access::Admin), (listeners.probes, Access::Probes)] {
+        for listener in listeners {
             tokio::task::spawn_local(admin::serve(listener, control.clone(), access));
         }
     }
@@ -197,16 +228,18 @@ async fn main(
         connections,
         seats,
         set_level,
+        tried: RefCell::default(),
     });
     let watched = reloader.clone();
-    tokio::task::spawn_local(reload::watch(live.clone(), leaving.clone(), move || {
-        let _ = supervised(&watched);
+    tokio::task::spawn_local(reload::watch(reloader.clone(), leaving.clone(), move |cause| {
+        let _ = supervised(&watched, cause);
     }));
     started(&addresses);
     systemd::ready(1);
 
-    let mut drain = Drain { workers, unattended, live, leaving, announced: None };
-    signals.until_stopped(&mut received, &reloader, &mut drain).await;
+    let metrics = reloader.shared_state.metrics.clone();
+    let mut drain = Drain { workers, unattended, live, leaving, metrics, announced: None };
+    signals.until_stopped(&mut received, &reloader, &mut drain, logs).await;
     systemd::stopping();
     if drain.finish(signals.second(), &mut received).await {
         spans.end();

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::admin::control::Command;
 use crate::cache::unattended::Unattended;
+use crate::metrics::Metrics;
 use crate::runtime::clock;
 use crate::runtime::lifecycle::Phase;
 use crate::server::workers::Workers;
@@ -21,6 +22,7 @@ pub(super) struct Drain {
     pub unattended: Arc<Unattended>,
     pub live: LivePolicy,
     pub leaving: Arc<AtomicBool>,
+    pub metrics: Arc<Metrics>,
     pub announced: Option<clock::Instant>,
 }
 
@@ -42,6 +44,12 @@ impl Drain {
         orders: &mut UnboundedReceiver<Command>,
     ) -> bool {
         self.announce();
+        let requests = self.metrics.routes.in_flight.load(Ordering::Relaxed).max(0);
+        let plural = if requests == 1 { "" } else { "s" };
+        tracing::info!(
+            requests,
+            "stopping: waiting for {requests} request{plural} in flight; a second signal (Ctrl-C) stops at once"
+        );
         let policy = self.live.load_full();
         let server = &policy.policy.server;
         let announced = self.announced.unwrap_or_else(clock::now);

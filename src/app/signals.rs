@@ -1,4 +1,4 @@
-//! Signals and commands: SIGHUP reloads, SIGTERM and SIGINT stop.
+//! Signals and commands: SIGHUP reloads, SIGUSR1 opens log files again, SIGTERM and SIGINT stop.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -6,7 +6,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::shutdown::Drain;
 use super::start_error::StartError;
 use crate::admin::control::Command;
-use crate::reload::Reloader;
+use crate::log::Writer;
+use crate::reload::{Cause, Reloader};
 use crate::runtime::systemd;
 
 /// The signals that the process heeds.
@@ -14,6 +15,7 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user1: Signal,
 }
 
 impl Signals {
@@ -24,6 +26,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?,
             interrupt: signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?,
             hangup: signal(SignalKind::hangup()).map_err(system("cannot listen for SIGHUP"))?,
+            user1: signal(SignalKind::user_defined1()).map_err(system("cannot listen for SIGUSR1"))?,
         })
     }
 
@@ -33,17 +36,19 @@ impl Signals {
         received: &mut UnboundedReceiver<Command>,
         reloader: &Reloader,
         drain: &mut Drain,
+        logs: [&Writer; 2],
     ) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
                 _ = self.hangup.recv() => {
-                    let _ = supervised(reloader);
+                    let _ = supervised(reloader, Cause::Asked);
                 }
+                _ = self.user1.recv() => logs.into_iter().for_each(reopen),
                 order = received.recv() => match order {
                     Some(Command::Reload(reply)) => {
-                        let _ = reply.send(supervised(reloader));
+                        let _ = reply.send(supervised(reloader, Cause::Asked));
                     }
                     Some(Command::Drain) => drain.announce(),
                     Some(Command::Quit) | None => break,
@@ -61,10 +66,21 @@ impl Signals {
     }
 }
 
+/// Opens a log file again that was renamed to rotate it.
+fn reopen(log: &Writer) {
+    match log.reopen() {
+        Ok(Some(file)) => tracing::info!(file = %file.display(), "log file opened again"),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::error!(%error, "the log file cannot be opened again; the old one stays in use")
+        }
+    }
+}
+
 /// Reloads the configuration, and notifies systemd of the start and the outcome.
-pub(super) fn supervised(reloader: &Reloader) -> Result<String, String> {
+pub(super) fn supervised(reloader: &Reloader, cause: Cause) -> Result<String, String> {
     systemd::reloading();
-    let result = reloader.reload();
+    let result = reloader.reload(cause);
     let generation = reloader.generation();
     match &result {
         Ok(_) => systemd::ready(generation),

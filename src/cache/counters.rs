@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::apart::Apart;
+use super::nameless::Nameless;
 use super::tripwire::Tripwire;
 use crate::metrics::Cell;
 
@@ -91,6 +92,8 @@ pub(crate) struct RouteCounters {
     events: [Cell; Event::ALL.len()],
     /// Detects whether users receive each other's responses.
     pub tripwire: Tripwire,
+    /// Finds the cookies and fields of requests that name no user.
+    pub nameless: Nameless,
     /// Finds the cookie that splits a user's stored responses.
     pub apart: Apart,
 }

@@ -24,6 +24,7 @@ mod in_flight_body_model;
 mod in_flight_state;
 pub(crate) mod invalidation;
 pub(crate) mod key;
+pub(crate) mod nameless;
 pub(crate) mod rules;
 pub(crate) mod selecting_fields;
 pub(crate) mod selection;

@@ -1,31 +1,158 @@
 //! The command `pillion check`, which validates a configuration file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
 
 use super::output::{FAILED, OK, PROBLEMS, complain, fail, say};
-use super::source::default_file;
+use super::source::{NO_FILE, default_file};
 use crate::app;
-use crate::config::{self, Source};
+use crate::config::{self, LoadError, Source};
+use crate::policy::Policy;
+use crate::policy::notice::{Notice, Place, Severity};
 
-/// Reads and compiles a configuration file, and prints every problem in it.
-pub(super) fn run(file: Option<PathBuf>) -> u8 {
-    let Some(file) = file.or_else(default_file) else {
-        return fail(FAILED, &"no configuration: give a FILE");
+/// What to check, and how to tell.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Options {
+    /// Configuration file [default: ./pillion.toml, else /etc/pillion/pillion.toml]
+    file: Option<PathBuf>,
+    /// The same, as `pillion run` takes it
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
+    /// Exit 2 for warnings too
+    #[arg(long)]
+    strict: bool,
+    /// How problems and warnings are printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people: line, caret and remedy
+    Text,
+    /// One JSON document
+    Json,
+    /// Annotations of a workflow on GitHub
+    Github,
+}
+
+/// Reads and compiles a configuration file, and prints every problem and warning in it.
+pub(super) fn run(options: Options) -> u8 {
+    let Options { file, config, strict, format } = options;
+    let Some(file) = file.or(config).or_else(default_file) else {
+        return fail(FAILED, &format_args!("{NO_FILE}: give a FILE, or make one with `pillion init`"));
     };
     let source = Source { file: Some(file.clone()), ..Source::default() };
-    match config::load(&source, &app::environment()) {
+    let loaded = config::load(&source, &app::environment());
+    let warnings = loaded.as_ref().map_or(0, |policy| {
+        policy.notices.iter().filter(|notice| notice.severity == Severity::Warning).count()
+    });
+    match format {
+        Format::Text => text(&file, &loaded),
+        Format::Json => say(&document(&file, &loaded)),
+        Format::Github => notices(&loaded).iter().for_each(|notice| say(&annotation(notice))),
+    }
+    match &loaded {
+        Ok(_) if strict && warnings > 0 => {
+            if format == Format::Text {
+                let plural = if warnings == 1 { "" } else { "s" };
+                complain(&format_args!("{warnings} warning{plural} in {} (--strict)", file.display()));
+            }
+            PROBLEMS
+        }
+        Ok(_) => OK,
+        Err(_) => PROBLEMS,
+    }
+}
+
+fn text(file: &Path, loaded: &Result<Policy, LoadError>) {
+    match loaded {
         Ok(policy) => {
-            for warning in &policy.warnings {
-                say(&format_args!("warning: {warning}"));
+            for notice in &policy.notices {
+                say(&notice.shown);
             }
             let routes = policy.routes.routes.len() - 1;
             let upstreams = policy.upstreams.len();
             say(&format_args!("{}: fine (routes: {routes}, upstreams: {upstreams})", file.display()));
-            OK
         }
-        Err(problems) => {
-            complain(&problems);
-            PROBLEMS
+        Err(problems) => complain(problems),
+    }
+}
+
+/// All remarks on a file; one that cannot be read has one without a place.
+fn notices(loaded: &Result<Policy, LoadError>) -> Vec<Notice> {
+    match loaded {
+        Ok(policy) => policy.notices.clone(),
+        Err(LoadError::Problems(problems)) => problems.errors(),
+        Err(error @ LoadError::Unreadable(path, _)) => {
+            let (message, shown) = (error.to_string(), format!("error: {error}"));
+            let severity = Severity::Error;
+            vec![Notice { severity, message, help: None, file: path.clone(), place: None, shown }]
         }
+    }
+}
+
+fn document(file: &Path, loaded: &Result<Policy, LoadError>) -> Value {
+    let remark = |notice: &Notice| {
+        let mut remark = json!({
+            "severity": notice.severity.as_str(),
+            "message": notice.message,
+            "help": notice.help,
+            "file": notice.file.display().to_string(),
+        });
+        if let Some(Place { line, column, width }) = notice.place {
+            remark["line"] = line.into();
+            remark["column"] = column.into();
+            remark["end_column"] = (column + width).into();
+        }
+        remark
+    };
+    let remarks: Vec<Value> = notices(loaded).iter().map(remark).collect();
+    json!({ "file": file.display().to_string(), "fine": loaded.is_ok(), "diagnostics": remarks })
+}
+
+/// A workflow command, as GitHub's runner reads it from standard output.
+fn annotation(notice: &Notice) -> String {
+    let command = match notice.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Hint => "notice",
+    };
+    let property = |text: &str| escaped(text).replace(':', "%3A").replace(',', "%2C");
+    let file = property(&notice.file.display().to_string());
+    let place = match &notice.place {
+        Some(Place { line, column, width }) => {
+            format!(",line={line},col={column},endColumn={}", column + width)
+        }
+        None => String::new(),
+    };
+    format!("::{command} file={file}{place}::{}", escaped(&notice.line()))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotation_escapes_what_ends_a_workflow_command() {
+        let notice = Notice {
+            severity: Severity::Error,
+            message: "100 %\nof it".to_owned(),
+            help: Some("write a,b:c".to_owned()),
+            file: "a,b.toml".into(),
+            place: Some(Place { line: 3, column: 7, width: 2 }),
+            shown: String::new(),
+        };
+        let line = "::error file=a%2Cb.toml,line=3,col=7,endColumn=9::100 %25%0Aof it; write a,b:c";
+        assert_eq!(annotation(&notice), line);
+        let nowhere = Notice { severity: Severity::Hint, help: None, place: None, ..notice };
+        assert_eq!(annotation(&nowhere), "::notice file=a%2Cb.toml::100 %25%0Aof it");
     }
 }

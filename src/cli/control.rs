@@ -23,7 +23,7 @@ const MAX_RESPONSE: u64 = 64 * 1024;
 #[derive(Clone, Debug, Args)]
 pub(super) struct Admin {
     /// Address of its admin listener [default: server.admin of the configuration]
-    #[arg(short, long, value_name = "ADDR", value_hint = ValueHint::Other)]
+    #[arg(short, long, value_name = "ADDR", value_parser = admin_address, value_hint = ValueHint::Other)]
     admin: Option<SocketAddr>,
     /// Configuration file of the running Pillion
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -42,7 +42,7 @@ impl Admin {
         if let Some(admin) = self.admin
             && (named.is_none() || self.token.is_some())
         {
-            return Ok((admin, self.token.clone()));
+            return Ok((reachable(admin), self.token.clone()));
         }
         let Some(file) = named.or_else(default_file) else {
             return Ok((SocketAddr::from(([127, 0, 0, 1], 9900)), self.token.clone()));
@@ -51,9 +51,20 @@ impl Admin {
             .map_err(|error| format!("{error}\n(with --admin ADDR no file is needed)"))?;
         let admin = self.admin.or(place.address).or(place.probes.filter(|_| reads));
         let admin = admin.ok_or("the configuration turns the admin listener off (server.admin)")?;
-        let ip = if admin.ip().is_unspecified() { [127, 0, 0, 1].into() } else { admin.ip() };
-        Ok((SocketAddr::new(ip, admin.port()), self.token.clone().or(place.token)))
+        Ok((reachable(admin), self.token.clone().or(place.token)))
     }
+}
+
+/// Parses an address in the forms that `server.admin` takes.
+fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    config::first_listener(text)
+        .ok_or_else(|| "expected an address and a port, like 127.0.0.1:9900".to_owned())
+}
+
+/// Returns the address under which this machine reaches a listener.
+fn reachable(listener: SocketAddr) -> SocketAddr {
+    let ip = if listener.ip().is_unspecified() { [127, 0, 0, 1].into() } else { listener.ip() };
+    SocketAddr::new(ip, listener.port())
 }
 
 impl Admin {

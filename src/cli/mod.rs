@@ -8,6 +8,7 @@ mod demo;
 mod explain;
 mod generate;
 mod health;
+mod init;
 mod inject;
 mod keys;
 mod man;
@@ -16,7 +17,6 @@ mod run;
 mod schema;
 mod source;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -37,11 +37,9 @@ enum Command {
     /// Run Pillion in front of an app
     Run(Where),
     /// Check a configuration file and show every problem in it (exit 2 if there are any)
-    Check {
-        /// Configuration file [default: ./pillion.toml, else /etc/pillion/pillion.toml]
-        #[arg(value_hint = clap::ValueHint::FilePath)]
-        file: Option<PathBuf>,
-    },
+    Check(check::Options),
+    /// Write a small configuration file for an app, with comments
+    Init(init::Options),
     /// Start a small sample app with Pillion in front of it
     Demo(demo::Options),
     /// Make a running Pillion reload its configuration
@@ -82,8 +80,9 @@ enum Command {
 /// Parses the arguments of this process and runs the command.
 pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
-        Command::Run(place) => run::run(place),
-        Command::Check { file } => check::run(file),
+        Command::Run(place) => run::run(place, &Cli::command()),
+        Command::Check(options) => check::run(options),
+        Command::Init(options) => init::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Reload(admin) => control::run("/reload", admin),
         Command::Maintenance(options) => control::maintenance(options),

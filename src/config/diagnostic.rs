@@ -1,13 +1,12 @@
 //! Mistakes in a file, shown as compilers do: the place, the line, a caret, the remedy.
 
 use std::fmt;
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::config::redact;
-
-/// How the message about a variable that is not set begins.
-pub(crate) const MISSING_VARIABLE: &str = "the environment variable";
+use crate::policy::notice::{Notice, Place, Severity};
 
 /// A place in the text, in bytes.
 pub(crate) type Span = Range<usize>;
@@ -22,18 +21,30 @@ pub(crate) struct Diagnostic {
     pub help: Option<String>,
     /// Whether the value matters; else what is written under the key is not shown, as it may be a secret.
     pub of_value: bool,
+    /// Whether all else that is wrong with the same value is wrong because of this.
+    pub is_cause: bool,
 }
 
 /// All that is wrong with one file.
 #[derive(Clone, Debug)]
 pub(crate) struct Diagnostics {
     name: PathBuf,
-    text: String,
+    text: Box<str>,
     list: Vec<Diagnostic>,
     /// Of files that this one names.
     others: Vec<Diagnostics>,
+    beside: Box<Beside>,
     /// The keys that were read, where somebody asked for them.
     keys: Option<Vec<ReadKey>>,
+}
+
+/// What is known of a file beside its problems.
+#[derive(Clone, Debug, Default)]
+struct Beside {
+    /// Warnings and hints, also of other files: they do not count as problems.
+    notices: Vec<Notice>,
+    /// Where values of secrets stand; `None` where the text could not be read as TOML.
+    secrets: Option<Vec<Span>>,
 }
 
 /// A key of the configuration, as the code reads it.
@@ -52,9 +63,10 @@ impl Diagnostics {
     pub(crate) fn new(name: impl Into<PathBuf>, text: &str) -> Diagnostics {
         Diagnostics {
             name: name.into(),
-            text: text.to_owned(),
+            text: text.into(),
             list: Vec::new(),
             others: Vec::new(),
+            beside: Box::default(),
             keys: None,
         }
     }
@@ -90,13 +102,86 @@ impl Diagnostics {
     }
 
     fn push(&mut self, span: Option<Span>, message: String) -> &mut Diagnostic {
-        self.list.push(Diagnostic { span, message, help: None, of_value: true });
+        self.list.push(Diagnostic { span, message, help: None, of_value: true, is_cause: false });
         let last = self.list.len() - 1;
         &mut self.list[last]
     }
 
+    /// Notes where the values of secrets stand: nothing else of the text is hidden.
+    pub(super) fn set_secrets(&mut self, secrets: Vec<Span>) {
+        self.beside.secrets = Some(secrets);
+    }
+
+    /// Adds a warning.
+    pub(crate) fn warn(&mut self, span: Option<&Span>, message: impl Into<String>, help: impl Into<String>) {
+        self.note(Severity::Warning, span, message.into(), help.into());
+    }
+
+    /// Adds a hint.
+    pub(crate) fn hint(&mut self, span: Option<&Span>, message: impl Into<String>, help: impl Into<String>) {
+        self.note(Severity::Hint, span, message.into(), help.into());
+    }
+
+    fn note(&mut self, severity: Severity, span: Option<&Span>, message: String, help: String) {
+        let help = Some(help).filter(|help| !help.is_empty());
+        let remark = Diagnostic { span: span.cloned(), message, help, of_value: true, is_cause: false };
+        let notice = self.notice(severity, &remark);
+        self.beside.notices.push(notice);
+    }
+
+    /// Takes the warnings and hints, in the order of the file.
+    pub(crate) fn take_notices(&mut self) -> Vec<Notice> {
+        let mut notices = std::mem::take(&mut self.beside.notices);
+        let place =
+            |notice: &Notice| notice.place.as_ref().map_or((usize::MAX, 0), |at| (at.line, at.column));
+        notices.sort_by_key(place);
+        notices.dedup();
+        notices
+    }
+
+    /// All problems as remarks, those of other files first.
+    pub(crate) fn errors(&self) -> Vec<Notice> {
+        let others = self.others.iter().flat_map(Diagnostics::errors);
+        others.chain(self.list.iter().map(|problem| self.notice(Severity::Error, problem))).collect()
+    }
+
+    fn notice(&self, severity: Severity, remark: &Diagnostic) -> Notice {
+        let message = redact::message(&remark.message).into_owned();
+        let mut shown = format!("{}: {message}\n", severity.as_str());
+        let place = remark.span.as_ref().map(|span| self.show(&mut shown, span, remark));
+        if place.is_none() {
+            let _ = writeln!(shown, " --> {}", self.name.display());
+            if let Some(help) = &remark.help {
+                let _ = writeln!(shown, "  = {help}");
+            }
+        }
+        shown.truncate(shown.trim_end().len());
+        Notice { severity, message, help: remark.help.clone(), file: self.name.clone(), place, shown }
+    }
+
+    /// Appends the line and the caret. Writing to a string cannot fail.
+    fn show(&self, shown: &mut String, span: &Span, remark: &Diagnostic) -> Place {
+        let (number, column, line) = self.place(span, remark.of_value);
+        let gutter = number.to_string().len();
+        let room = line.chars().count().saturating_sub(column - 1).max(1);
+        let meant = &self.text[span.start.min(self.text.len())..span.end.min(self.text.len())];
+        let width = meant.chars().count().clamp(1, room);
+        let name = self.name.display();
+        let _ = writeln!(shown, "{:gutter$}--> {name}:{number}:{column}", "");
+        let _ = writeln!(shown, "{:gutter$} |", "");
+        // A tab is one column here as it is in the count.
+        let _ = writeln!(shown, "{number} | {}", line.replace('\t', " "));
+        let caret = "^".repeat(width);
+        let _ = write!(shown, "{:gutter$} | {:indent$}{caret}", "", "", indent = column - 1);
+        if let Some(help) = &remark.help {
+            let _ = write!(shown, " {help}");
+        }
+        Place { line: number, column, width }
+    }
+
     /// Adds those of a file that this one names.
-    pub(crate) fn include(&mut self, other: Diagnostics) {
+    pub(crate) fn include(&mut self, mut other: Diagnostics) {
+        self.beside.notices.append(&mut other.beside.notices);
         if !other.is_empty() {
             self.others.push(other.sorted());
         }
@@ -113,12 +198,8 @@ impl Diagnostics {
     /// In the order of the file.
     pub(crate) fn sorted(mut self) -> Diagnostics {
         self.list.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
-        // A value made of a missing variable is wrong only because of that.
         self.list.dedup_by(|later, first| {
-            later == first
-                || (later.span.is_some()
-                    && later.span == first.span
-                    && first.message.starts_with(MISSING_VARIABLE))
+            later == first || (later.span.is_some() && later.span == first.span && first.is_cause)
         });
         self
     }
@@ -129,7 +210,11 @@ impl Diagnostics {
         let start = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let number = self.text[..start].matches('\n').count() + 1;
         let column = self.text[start..at].chars().count() + 1;
-        (number, column, redact::line(&self.text, start, of_value))
+        let shown = match &self.beside.secrets {
+            Some(secrets) => redact::line_without(&self.text, start, secrets),
+            None => redact::line(&self.text, start, of_value),
+        };
+        (number, column, shown)
     }
 }
 
@@ -137,6 +222,12 @@ impl Diagnostic {
     /// Says what to do about it.
     pub(crate) fn help(&mut self, help: impl Into<String>) {
         self.help = Some(help.into());
+    }
+
+    /// All else that is wrong with the same value follows from this.
+    pub(crate) fn explains_others(&mut self) -> &mut Diagnostic {
+        self.is_cause = true;
+        self
     }
 
     /// The value has nothing to do with it.
@@ -160,33 +251,7 @@ impl fmt::Display for Diagnostics {
             );
         }
         for problem in &self.list {
-            writeln!(f, "error: {}", redact::message(&problem.message))?;
-            match &problem.span {
-                Some(span) => {
-                    let (number, column, line) = self.place(span, problem.of_value);
-                    let gutter = number.to_string().len();
-                    let room = line.chars().count().saturating_sub(column - 1).max(1);
-                    let width = self.text[span.start.min(self.text.len())..span.end.min(self.text.len())]
-                        .chars()
-                        .count()
-                        .clamp(1, room);
-                    writeln!(f, "{:gutter$}--> {name}:{number}:{column}", "")?;
-                    writeln!(f, "{:gutter$} |", "")?;
-                    // A tab is one column here as it is in the count.
-                    writeln!(f, "{number} | {}", line.replace('\t', " "))?;
-                    write!(f, "{:gutter$} | {:indent$}{}", "", "", "^".repeat(width), indent = column - 1)?;
-                    match &problem.help {
-                        Some(help) => writeln!(f, " {help}")?,
-                        None => writeln!(f)?,
-                    }
-                }
-                None => {
-                    writeln!(f, " --> {name}")?;
-                    if let Some(help) = &problem.help {
-                        writeln!(f, "  = {help}")?;
-                    }
-                }
-            }
+            writeln!(f, "{}", self.notice(Severity::Error, problem).shown)?;
         }
         let plural = if self.list.len() == 1 { "" } else { "s" };
         write!(f, "{} problem{plural} in {name}", self.list.len())

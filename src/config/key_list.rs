@@ -90,6 +90,8 @@ fn value(form: &Form) -> String {
         |words: &[&str]| words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ");
     match form {
         Form::Text => "text".to_owned(),
+        Form::Address => "address or port".to_owned(),
+        Form::Addresses => "address or port, or array of them".to_owned(),
         Form::Date => "date".to_owned(),
         Form::Texts => "texts by names".to_owned(),
         Form::NamesOrTexts => "list: name, or text or list: text by names".to_owned(),

@@ -5,15 +5,18 @@
 //! `key_list` show the declarations. All problems of a
 //! file are shown at once. Nothing outside this room sees anything but the policy.
 
+mod address;
 mod compile;
 pub(crate) mod diagnostic;
 mod file;
+mod foreign;
 pub(crate) mod key_list;
 mod keys;
 mod pem_file;
 mod redact;
 mod reserved;
 mod schema;
+mod secrecy;
 mod source;
 mod table_reader;
 pub(crate) mod tls;
@@ -32,6 +35,7 @@ use crate::rendering::secret::Secret;
 pub(crate) use crate::config::diagnostic::{Diagnostics, ReadKey};
 pub(crate) use crate::config::key_list::{DeclaredKey, declared_keys, markdown};
 pub(crate) use crate::config::schema::schema;
+use crate::config::secrecy::Level;
 pub(crate) use crate::config::source::{Environment, Source};
 
 /// Why there is no policy.
@@ -71,23 +75,30 @@ pub(crate) fn admin_place(path: &Path, environment: &Environment) -> Result<Admi
     let text =
         std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_path_buf(), error))?;
     let mut problems = Diagnostics::new(path, &text);
-    let Some(table) = crate::config::value::parse(&text, &environment.variables, &mut problems) else {
+    let Some(table) = crate::config::value::parse(&text, &environment.variables, Level::Root, &mut problems)
+    else {
         return Err(LoadError::Problems(problems.sorted()));
     };
     // `check` reports all other mistakes in the file.
     let server = file::read(&table, &mut problems).server;
     Ok(AdminPlace {
-        address: server.admin.value.parse().ok(),
-        probes: server.probes.value.parse().ok(),
+        address: first_listener(&server.admin.value),
+        probes: first_listener(&server.probes.value),
         token: Some(server.admin_token.value).filter(|token| !token.is_empty()).map(Secret::new),
     })
+}
+
+/// Returns the first listener that a written address means.
+pub(crate) fn first_listener(written: &str) -> Option<SocketAddr> {
+    address::listeners(written)?.first().copied()
 }
 
 fn rate_limit(path: &Path, environment: &Environment) -> Result<file::RateLimit, LoadError> {
     let text =
         std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_path_buf(), error))?;
     let mut problems = Diagnostics::new(path, &text);
-    let Some(table) = crate::config::value::parse(&text, &environment.variables, &mut problems) else {
+    let Some(table) = crate::config::value::parse(&text, &environment.variables, Level::Root, &mut problems)
+    else {
         return Err(LoadError::Problems(problems.sorted()));
     };
     Ok(file::read(&table, &mut problems).rate_limit)
@@ -104,7 +115,9 @@ pub(crate) fn keys_place(path: &Path, environment: &Environment) -> Result<Optio
 /// its default: in tables that are there only where they are written, as far as `text` writes them.
 pub(crate) fn read_keys(text: &str) -> Vec<ReadKey> {
     let mut problems = Diagnostics::listing_keys("(keys)", text);
-    if let Some(table) = crate::config::value::parse(text, &std::collections::HashMap::new(), &mut problems) {
+    if let Some(table) =
+        crate::config::value::parse(text, &std::collections::HashMap::new(), Level::Root, &mut problems)
+    {
         file::read(&table, &mut problems);
     }
     sorted(problems)
@@ -113,7 +126,9 @@ pub(crate) fn read_keys(text: &str) -> Vec<ReadKey> {
 /// The same of a file of API keys.
 pub(crate) fn read_keys_of_keys(text: &str) -> Vec<ReadKey> {
     let mut problems = Diagnostics::listing_keys("(keys)", text);
-    if let Some(table) = crate::config::value::parse(text, &std::collections::HashMap::new(), &mut problems) {
+    if let Some(table) =
+        crate::config::value::parse(text, &std::collections::HashMap::new(), Level::Root, &mut problems)
+    {
         file::read_keys(&table, &mut problems);
     }
     sorted(problems)
@@ -147,7 +162,8 @@ pub(crate) fn keys(
     environment: &Environment,
 ) -> Result<Vec<WrittenKey>, Diagnostics> {
     let mut problems = Diagnostics::new(path, text);
-    let Some(table) = crate::config::value::parse(text, &environment.variables, &mut problems) else {
+    let Some(table) = crate::config::value::parse(text, &environment.variables, Level::Root, &mut problems)
+    else {
         return Err(problems.sorted());
     };
     let keys = file::read_keys(&table, &mut problems);
@@ -176,6 +192,7 @@ pub(crate) fn load(source: &Source, environment: &Environment) -> Result<Policy,
     };
     let otherwise = source.embedded.map_or("(command line)", |(name, _)| name);
     let name = source.file.as_deref().unwrap_or(Path::new(otherwise));
+    let read = read.map(|file| file.holding(text.as_bytes()));
     compile::policy(name, &text, read, source, environment).map_err(LoadError::Problems)
 }
 

@@ -1,6 +1,6 @@
 //! Lines of a file as they may be shown: what is wrong with it is told to logs and to whoever asked for a reload, and the
-//! secrets in it are not theirs. A line that is wrong need not be well-formed, so this does not read it as TOML does:
-//! what follows a name that may be that of a secret is not shown.
+//! secrets in it are not theirs. In a file that is TOML, the values of secrets are known and nothing else is hidden. A
+//! file that is none cannot be read so: what follows a name that may be that of a secret is not shown then.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -41,6 +41,35 @@ pub(super) fn line(text: &str, start: usize, of_value: bool) -> String {
     let from = from.or_else(|| continues_secret(&text[..start]).then_some(0));
     hidden.extend(from.map(|from| from..line.len()));
     starred(line, &hidden)
+}
+
+/// The line of `text` that begins at `start`, where it is known which values are secrets: those, the passwords of URLs,
+/// and what a comment says of a secret are not shown.
+pub(super) fn line_without(text: &str, start: usize, secrets: &[Range<usize>]) -> String {
+    let line = text[start..].lines().next().unwrap_or("");
+    let mut hidden = passwords(line);
+    let within = |at: usize| at.saturating_sub(start).min(line.len());
+    hidden.extend(secrets.iter().map(|span| within(span.start)..within(span.end)));
+    if let Some(comment) = comment_in(line) {
+        hidden.extend(secret_in(&line[comment..]).map(|name| comment + name..line.len()));
+    }
+    starred(line, &hidden)
+}
+
+/// Where the comment of a line begins; a sign in quotes begins none.
+fn comment_in(line: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in line.char_indices() {
+        match (quote, c) {
+            (None, '#') => return Some(at),
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), _) if c == open && !escaped => quote = None,
+            _ => {}
+        }
+        escaped = c == '\\' && !escaped && quote == Some('"');
+    }
+    None
 }
 
 /// Returns a message without the passwords of its URLs.
@@ -153,6 +182,28 @@ mod tests {
         assert_eq!(line("admin_tokn = \"S3\"", 0, false), "admin_tokn = ****");
         assert_eq!(line("admin_tokn: \"S3", 0, false), "admin_tokn* ***");
         assert_eq!(message("\"http://a:b:c@d@h\" is none"), "\"http://a:*****@h\" is none");
+    }
+
+    #[test]
+    fn only_secrets_are_hidden_where_they_are_known() {
+        for (text, secret, shown) in [
+            ("admin_token = \"S3CRET\" # mine", Some("\"S3CRET\""), "admin_token = ******** # mine"),
+            ("a = { hash_key = \"S\", x = 1 }", Some("\"S\""), "a = { hash_key = ***, x = 1 }"),
+            ("ignore_cookies = [\"a\"]", None, "ignore_cookies = [\"a\"]"),
+            ("set_response = { x = \"#token=\" }", None, "set_response = { x = \"#token=\" }"),
+            ("x = 1 # admin_token = \"S3\"", None, "x = 1 # admin_token = ****"),
+            ("url = \"http://me:S3@h:1/a\"", None, "url = \"http://me:**@h:1/a\""),
+        ] {
+            let spans: Vec<Range<usize>> = secret
+                .map(|secret| text.find(secret).map(|at| at..at + secret.len()))
+                .into_iter()
+                .flatten()
+                .collect();
+            assert_eq!(line_without(text, 0, &spans), shown, "{text}");
+        }
+        let text = "a = \"\"\"\nS3\n\"\"\"\n";
+        let secret = 4..14;
+        assert_eq!(line_without(text, 8, std::slice::from_ref(&secret)), "**");
     }
 
     #[test]

@@ -75,6 +75,12 @@ pub(super) fn bounds(form: &Form) -> String {
 fn form(path: &str, of: &Form) -> Map<String, Json> {
     let schema = match of {
         Form::Text => json!({ "type": "string" }),
+        Form::Address => json!({ "anyOf": address() }),
+        Form::Addresses => {
+            let mut forms = address();
+            forms.push(json!({ "type": "array", "items": { "anyOf": address() } }));
+            json!({ "anyOf": forms })
+        }
         Form::Date => or_variable(vec![text_of(r"^\d{4}-\d{2}-\d{2}$")], HOLDS_VARIABLE),
         Form::Texts => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Form::NamesOrTexts => {
@@ -124,6 +130,11 @@ fn form(path: &str, of: &Form) -> Map<String, Json> {
 
 fn text_of(pattern: &str) -> Json {
     json!({ "type": "string", "pattern": pattern })
+}
+
+fn address() -> Vec<Json> {
+    let port = json!({ "type": "integer", "minimum": 0, "maximum": u16::MAX });
+    vec![json!({ "type": "string" }), port]
 }
 
 fn or_auto(value: Json, auto: bool) -> Vec<Json> {

@@ -19,6 +19,10 @@ pub(crate) struct Source {
     pub admin: Option<String>,
     /// `--probes`, in place of `server.probes`.
     pub probes: Option<String>,
+    /// `--verbose`: all that is known of a request in lines for people.
+    pub verbose: bool,
+    /// Variables of the environment that look like options and are none.
+    pub stray_variables: Vec<String>,
 }
 
 /// Facts about the machine and the process, asked once.
@@ -30,6 +34,12 @@ pub(crate) struct Environment {
     pub cores: usize,
     /// Bytes of memory granted by the cgroup.
     pub memory_limit: Option<u64>,
+    /// Time since the epoch, for what expires; zero: nothing does.
+    pub now: std::time::Duration,
+    /// Whether the process is alone in its container, so that its loopback reaches nobody else's app.
+    pub own_container: bool,
+    /// Whether the access log goes to a terminal that shows colors.
+    pub color: bool,
     /// Whether the log goes to a terminal.
     pub terminal: bool,
     pub secret: Secret<[u8; 32]>,

@@ -245,7 +245,11 @@ impl<'a> Section<'a> {
             return default.into_iter().map(|value| Spanned { value, span: None }).collect();
         };
         let Value::Array(items) = &node.value else {
-            self.mismatch(key, node, &format!("an array of {}", plural(T::EXPECTED)), problems);
+            let one = match &node.value {
+                Value::String(text) if !redact::is_secret(key) => format!(", like [{text:?}]"),
+                _ => String::new(),
+            };
+            self.mismatch(key, node, &format!("an array of {}{one}", plural(T::EXPECTED)), problems);
             return default.into_iter().map(|value| Spanned { value, span: None }).collect();
         };
         let mut list = Vec::with_capacity(items.len());

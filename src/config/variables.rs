@@ -2,13 +2,20 @@
 
 use std::collections::HashMap;
 
-use crate::config::diagnostic::{Diagnostics, MISSING_VARIABLE, Span};
+use crate::config::diagnostic::{Diagnostics, Span};
 
 /// A string whose references are replaced.
 pub(super) struct Replaced {
     pub text: String,
     /// Whether the string was one reference and nothing else.
     pub is_reference: bool,
+}
+
+/// Returns the name in a text that is `$NAME` and nothing else: a shell would replace it.
+pub(super) fn bare_reference(text: &str) -> Option<&str> {
+    let name = text.strip_prefix('$')?;
+    let begins = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    (begins && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')).then_some(name)
 }
 
 /// Replaces the references in one string. A malformed reference, and a variable that is not set, become problems.
@@ -33,7 +40,10 @@ pub(super) fn replace(
         literal |= at > 0;
         replaced.push_str(&rest[..at]);
         let Some(end) = rest[at..].find('}') else {
-            problems.at(span, "\"${\" without \"}\"").help("$${ writes ${");
+            problems
+                .at(span, "\"${\" without \"}\"")
+                .explains_others()
+                .help("close it with }; $${ writes ${");
             return Replaced { text: text.to_owned(), is_reference: false };
         };
         let reference = &rest[at + 2..at + end];
@@ -49,11 +59,13 @@ pub(super) fn replace(
             None if name.is_empty() => {
                 problems
                     .at(span, "a reference without a name")
+                    .explains_others()
                     .help("${NAME} or ${NAME:-fallback}; $${ writes ${");
             }
             None => {
                 problems
-                    .at(span, format!("{MISSING_VARIABLE} {name} is not set"))
+                    .at(span, format!("the environment variable {name} is not set"))
+                    .explains_others()
                     .help(format!("set it, or write ${{{name}:-fallback}}"));
             }
         }

@@ -288,8 +288,12 @@ fn warn_once(headers: &HeaderMap, peer: IpAddr) {
         return;
     }
     let private = match peer {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback(),
+        // 100.64.0.0/10 is the shared space of RFC 6598, which clusters use.
+        IpAddr::V4(ip) => {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local(),
     };
     if private {
         WARNED.call_once(|| {

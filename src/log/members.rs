@@ -80,7 +80,13 @@ impl Members {
     #[cold]
     #[inline(never)]
     fn put_together(mut self) -> Box<Members> {
-        let mut text = r#","kind":"access""#.to_owned();
+        let level = if self.status.is_server_error() { "ERROR" } else { "INFO" };
+        let mut text = format!(
+            r#","level":"{level}","message":"{} {} {}","kind":"access""#,
+            self.method,
+            self.route.escaped(),
+            self.status.as_u16()
+        );
         // A method is a token (RFC 9110 9.1). All other values except routes, tiers and addresses are fixed words.
         let mut member = |name: &str, value: &str| {
             // Writing to a string cannot fail.

@@ -1,6 +1,7 @@
 //! The access log: one line for each request, as JSON or as readable text. Secrets are masked by the names that the
 //! configuration lists. The file `writer` moves lines out of the process.
 
+mod event;
 mod json;
 mod line;
 mod mask;
@@ -19,7 +20,9 @@ use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
 use crate::rendering::render_cache::DirectMappedCache;
 
 use members::Members;
+use readable::Style;
 
+pub(crate) use event::{JsonEvents, LocalTime};
 pub(crate) use line::{Decision, Line};
 pub(crate) use mask::{BOTH, MASK, Secrets, TOGETHER, bare, is_secret, masked};
 pub(crate) use time::of_unix as rfc3339;
@@ -60,7 +63,9 @@ impl AccessLog {
         self.lines.append(|out| match policy.format {
             LogFormat::Json => json::write(out, &mut self.recurring.borrow_mut(), line),
             // Passes a copy: a reference would force the line into memory, which the branch for JSON avoids.
-            LogFormat::Pretty => readable::write(out, *line),
+            LogFormat::Pretty => {
+                readable::write(out, *line, Style { color: policy.color, verbose: policy.verbose });
+            }
         });
     }
 }

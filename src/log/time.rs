@@ -1,7 +1,10 @@
 //! The timestamp of log lines: RFC 3339 with milliseconds, in UTC.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
+
+use tz::TimeZone;
 
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
@@ -54,6 +57,31 @@ pub(crate) fn of_unix(since: Duration) -> String {
     text.replace(".000Z", "Z")
 }
 
+/// Formats a recent moment as the time of day where the process is, like `23:27:24.000`, by `TZ` or `/etc/localtime`.
+pub(super) fn local(moment: Instant) -> String {
+    of_day(clock::unix_at(moment), LOCAL.get_or_init(zone).as_ref())
+}
+
+/// The time zone of the process; `None` for UTC.
+static LOCAL: OnceLock<Option<TimeZone>> = OnceLock::new();
+
+fn zone() -> Option<TimeZone> {
+    match std::env::var("TZ").ok().filter(|name| !name.is_empty()) {
+        Some(name) => TimeZone::from_posix_tz(&name).ok(),
+        None => TimeZone::local().ok(),
+    }
+}
+
+fn of_day(since: Duration, zone: Option<&TimeZone>) -> String {
+    const DAY: i64 = 86_400;
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(0);
+    let local = zone.and_then(|zone| zone.find_local_time_type(seconds).ok());
+    let offset = local.map_or(0, |local| i64::from(local.ut_offset()));
+    let second = (seconds + offset).rem_euclid(DAY);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{hour:02}:{minute:02}:{second:02}.{:03}", since.subsec_millis())
+}
+
 fn to_the_second(since: Duration) -> [u8; LENGTH] {
     // The columns are fixed: "Sun, 06 Nov 1994 08:49:37 GMT".
     let date = httpdate::HttpDate::from(SystemTime::UNIX_EPOCH + since).to_string();
@@ -76,6 +104,16 @@ mod tests {
             (1_709_208_000, "2024-02-29T12:00:00.000Z"),
         ] {
             assert_eq!(to_the_second(Duration::from_secs(seconds)), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn time_of_day_is_local() {
+        let at = Duration::from_millis(1_709_208_000_250);
+        let (east, west) = (TimeZone::from_posix_tz("IST-5:30"), TimeZone::from_posix_tz("X+13"));
+        for (zone, text) in [(None, "12:00:00.250"), (east.ok(), "17:30:00.250"), (west.ok(), "23:00:00.250")]
+        {
+            assert_eq!(of_day(at, zone.as_ref()), text);
         }
     }
 

@@ -2,9 +2,10 @@
 //! If the reader is too slow or the disk is full, lines are dropped and counted; a producer never waits, because a
 //! proxy must not stop when nobody reads its logs. The access log and the events both use it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,30 @@ impl Target {
             Target::Error => io::stderr().as_fd().try_clone_to_owned(),
         };
         fd.map(File::from)
+    }
+
+    /// Returns the file that the stream goes to, if it is a file that somebody may rename.
+    fn path(self) -> Option<PathBuf> {
+        let file = self.open().ok()?;
+        let link = match self {
+            Target::Output => "/proc/self/fd/1",
+            Target::Error => "/proc/self/fd/2",
+        };
+        if !file.metadata().ok()?.is_file() {
+            return None;
+        }
+        let path = std::fs::read_link(link).ok()?;
+        // The link of a file without a name says so.
+        path.exists().then_some(path)
+    }
+
+    /// Replaces the stream of the process.
+    fn replace(self, file: &File) -> io::Result<()> {
+        match self {
+            Target::Output => rustix::stdio::dup2_stdout(file)?,
+            Target::Error => rustix::stdio::dup2_stderr(file)?,
+        }
+        Ok(())
     }
 }
 
@@ -105,6 +130,8 @@ struct Signal {
     /// Whether the thread sleeps until a line arrives. Otherwise it wakes up by itself.
     idle: bool,
     stopping: bool,
+    /// The file that takes the place of the destination.
+    next: Option<File>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -114,6 +141,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The writer thread. Dropping it writes the remaining lines, if the reader takes them in time.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
+    target: Target,
+    /// The file that the stream went to at the start.
+    path: Option<PathBuf>,
     dropped: Counter,
 }
 
@@ -128,7 +158,21 @@ impl Writer {
             *lock(&theirs.done.0) = true;
             theirs.done.1.notify_one();
         })?;
-        Ok(Writer { shared, dropped })
+        Ok(Writer { shared, target, path: target.path(), dropped })
+    }
+
+    /// Opens the file of the stream again by its name, after somebody renamed it to rotate it; makes it if it is not
+    /// there. Returns its name, or `None` if the stream goes to no file.
+    pub(crate) fn reopen(&self) -> io::Result<Option<&Path>> {
+        let Some(path) = self.path.as_deref() else { return Ok(None) };
+        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        self.target.replace(&file)?;
+        let mut signal = lock(&self.shared.signal.0);
+        signal.next = Some(file);
+        signal.waiting = true;
+        drop(signal);
+        self.shared.signal.1.notify_one();
+        Ok(Some(path))
     }
 
     /// Returns a new queue with a buffer of its own.
@@ -153,7 +197,7 @@ fn run(shared: &Shared, mut outlet: Outlet<File>, lost: &Counter) {
     let mut out = Vec::new();
     let mut idle = true;
     loop {
-        let stopping = {
+        let (stopping, next) = {
             let (signal, condition) = (&shared.signal.0, &shared.signal.1);
             let mut guard = lock(signal);
             if idle {
@@ -166,8 +210,11 @@ fn run(shared: &Shared, mut outlet: Outlet<File>, lost: &Counter) {
             let gathered = condition.wait_timeout_while(guard, GATHER, gathering);
             let (mut guard, _) = gathered.unwrap_or_else(PoisonError::into_inner);
             (guard.waiting, guard.full) = (false, false);
-            guard.stopping
+            (guard.stopping, guard.next.take())
         };
+        if let Some(file) = next {
+            outlet = Outlet { to: file, cut: false };
+        }
         let buffers = lock(&shared.buffers).clone();
         idle = true;
         for buffer in buffers {

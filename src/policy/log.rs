@@ -29,4 +29,8 @@ pub(crate) struct LogPolicy {
     pub slow: Duration,
     /// Names whose values are never logged, reduced to letters and digits in lower case.
     pub mask: Vec<String>,
+    /// Whether lines for people have colors.
+    pub color: bool,
+    /// Whether lines for people hold all that JSON lines do.
+    pub verbose: bool,
 }

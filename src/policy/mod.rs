@@ -14,6 +14,7 @@ pub(crate) mod login_redirect;
 pub(crate) mod loose;
 pub(crate) mod maintenance;
 mod metrics;
+pub(crate) mod notice;
 pub(crate) mod path;
 pub(crate) mod pattern;
 mod route;
@@ -37,6 +38,7 @@ use crate::identity::principal::Identity;
 use cache::InvalidateRule;
 use limits::LimitPolicy;
 use maintenance::MaintenancePolicy;
+use notice::Notice;
 
 pub(crate) use compression::CompressionPolicy;
 pub(crate) use etag::EtagPolicy;
@@ -78,8 +80,8 @@ pub(crate) struct Policy {
     pub tracing: TracingPolicy,
     /// Every file that was read, the configuration file first, for `server.watch`.
     pub sources: Vec<SourceFile>,
-    /// Warnings about settings that work but were probably not intended.
-    pub warnings: Vec<String>,
+    /// Warnings and hints about settings that work, in the order of the file.
+    pub notices: Vec<Notice>,
 }
 
 impl Policy {

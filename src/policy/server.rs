@@ -18,9 +18,10 @@ pub(crate) struct ServerPolicy {
     pub listen: Vec<SocketAddr>,
     /// The TLS listeners and their certificates.
     pub tls: Option<TlsPolicy>,
-    pub admin: Option<SocketAddr>,
-    /// The read-only listener for probes.
-    pub probes: Option<SocketAddr>,
+    /// The admin listener: none, one address, or both loopbacks.
+    pub admin: Vec<SocketAddr>,
+    /// The read-only listener for probes, likewise.
+    pub probes: Vec<SocketAddr>,
     pub admin_token: Option<Secret<String>>,
     /// Host names that the admin listener accepts, in lower case.
     pub admin_hosts: Vec<String>,

@@ -32,6 +32,11 @@ impl SourceFile {
         SourceFile { content, ..SourceFile::now(path) }
     }
 
+    /// Returns the same file with the content that was read of it.
+    pub(crate) fn holding(self, content: &[u8]) -> SourceFile {
+        SourceFile { content: Some(xxhash_rust::xxh3::xxh3_128(content)), ..self }
+    }
+
     /// Returns whether both are the same file, with any content.
     pub fn is_same_file(&self, other: &SourceFile) -> bool {
         self.path == other.path && self.identity == other.identity

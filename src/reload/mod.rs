@@ -1,23 +1,28 @@
 //! Reads the configuration again and swaps the policy: the only writer of the live policy. Everything that can fail
 //! happens before the single swap, so a rejected configuration changes nothing.
 
+mod in_place;
 mod jwks;
 #[cfg(test)]
 mod route_digests;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use self::in_place::{Look, Saves};
 use crate::config::{self, Environment, Source};
 use crate::connection::seats::Seats;
 use crate::performance::Warning;
+use crate::policy::notice::{Notice, Severity};
 use crate::policy::{Policy, RoutePolicy, SourceFile, descriptors};
 use crate::runtime::clock;
 use crate::state::live_policy::{LivePolicy, SharedState, Snapshot};
@@ -28,6 +33,17 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Sets the log level of operational events.
 pub(crate) type SetLevel = Box<dyn Fn(tracing::Level)>;
+
+/// Why the configuration is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Somebody asked for it.
+    Asked,
+    /// A file was replaced by another, which is whole.
+    Replaced,
+    /// A file was saved in place.
+    Saved,
+}
 
 /// Reloads the configuration of the running process.
 pub(crate) struct Reloader {
@@ -45,12 +61,14 @@ pub(crate) struct Reloader {
     pub seats: Arc<Seats>,
     /// Sets the log level of operational events.
     pub set_level: SetLevel,
+    /// The files as they were at the last reload, whether it was applied or rejected.
+    pub tried: RefCell<Contents>,
 }
 
 impl Reloader {
     /// Reads, compiles and swaps the policy. Returns what changed, or why the policy was rejected.
-    pub(crate) fn reload(&self) -> Result<String, String> {
-        let result = self.attempt();
+    pub(crate) fn reload(&self, cause: Cause) -> Result<String, String> {
+        let result = self.attempt(cause);
         match &result {
             Ok(changed) => {
                 self.shared_state.metrics.reloaded("applied");
@@ -71,7 +89,8 @@ impl Reloader {
         self.live.load().generation
     }
 
-    fn attempt(&self) -> Result<String, String> {
+    fn attempt(&self, cause: Cause) -> Result<String, String> {
+        *self.tried.borrow_mut() = contents(&self.live.load().policy.sources);
         let mut policy =
             config::load(&self.source, &(self.environment)()).map_err(|error| error.to_string())?;
         if let Some(limit) = file_limit() {
@@ -82,11 +101,12 @@ impl Reloader {
         if !fixed.is_empty() {
             return Err(format!("a change of {} takes effect only after a restart", fixed.join(", ")));
         }
+        if let Some(lack) = in_place::dropped(&old.policy, &policy).filter(|_| cause == Cause::Saved) {
+            return Err(format!("the file was saved in place, and {lack}; `pillion reload` applies it"));
+        }
         let changed = difference(&old.policy, &policy);
         self.forget_edited(&old.policy, &policy);
-        for warning in &policy.warnings {
-            tracing::warn!("{warning}");
-        }
+        log_notices(&policy.notices);
         self.resize(old.policy.server.max_connections, policy.server.max_connections);
         (self.set_level)(policy.log.level);
         // A reload keeps what the command switched, unless the file says something new.
@@ -141,6 +161,17 @@ impl Reloader {
                     permits.forget();
                 }
             });
+        }
+    }
+}
+
+/// Logs the warnings and hints about a configuration, each with its place.
+pub(crate) fn log_notices(notices: &[Notice]) {
+    for notice in notices {
+        let (line, place) = (notice.line(), notice.at());
+        match notice.severity {
+            Severity::Hint => tracing::info!(place, "hint: {line}"),
+            _ => tracing::warn!(place, "{line}"),
         }
     }
 }
@@ -249,15 +280,23 @@ fn difference(old: &Policy, new: &Policy) -> String {
     if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") }
 }
 
-/// Calls `reload` whenever one of the current files was replaced. The files are compared with their state just before
-/// the current policy was read, so no change between a load and a check is lost. A rejected configuration is not tried
-/// again until the files change.
-pub(crate) async fn watch(live: LivePolicy, stopping: Arc<AtomicBool>, reload: impl Fn()) {
+/// Calls `reload` whenever one of the current files was replaced or saved. The files are compared with their state just
+/// before the current policy was read, so no change between a load and a check is lost. A rejected configuration is not
+/// tried again until the files change.
+///
+/// A save in place is taken once it is complete, unless its content was loaded or rejected before.
+pub(crate) async fn watch(reloader: Rc<Reloader>, stopping: Arc<AtomicBool>, reload: impl Fn(Cause)) {
     let mut before: Vec<SourceFile> = Vec::new();
     let mut tried: Vec<SourceFile> = Vec::new();
+    let mut saves = Saves::new();
+    let first = reloader.live.load_full();
+    if first.policy.server.watch {
+        // Watches the files from the start on.
+        saves.look(&first.policy.sources, &first.policy.sources, clock::now());
+    }
     while !stopping.load(Ordering::Relaxed) {
         tokio::time::sleep(LOOK).await;
-        let snapshot = live.load_full();
+        let snapshot = reloader.live.load_full();
         if !snapshot.policy.server.watch {
             continue;
         }
@@ -267,9 +306,34 @@ pub(crate) async fn watch(live: LivePolicy, stopping: Arc<AtomicBool>, reload: i
         let settled = now == before && now.iter().all(|source| source.identity.is_some());
         before.clone_from(&now);
         let is_loaded = now.iter().zip(loaded).all(|(now, loaded)| now.is_same_file(loaded));
-        if settled && !is_loaded && now != tried {
-            tried = now;
-            reload();
+        if !is_loaded && now != tried {
+            if settled {
+                tried = now;
+                reload(Cause::Replaced);
+            }
+            continue;
+        }
+        match saves.look(&now, loaded, clock::now()) {
+            Look::Nothing => {}
+            Look::Saved => {
+                let saved = contents(loaded);
+                let known = loaded.iter().map(|file| (file.path.clone(), file.content)).collect::<Vec<_>>();
+                if saved != known && saved != *reloader.tried.borrow() {
+                    reload(Cause::Saved);
+                }
+            }
+            Look::Unknown(path) => tracing::warn!(
+                file = %path.display(),
+                "the file was changed in place by a writer that cannot be watched; `pillion reload` applies the change"
+            ),
         }
     }
+}
+
+/// Each file with a hash of its present content.
+type Contents = Vec<(PathBuf, Option<u128>)>;
+
+fn contents(files: &[SourceFile]) -> Contents {
+    let read = |file: &SourceFile| (file.path.clone(), SourceFile::read(&file.path).content);
+    files.iter().map(read).collect()
 }

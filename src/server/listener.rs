@@ -50,7 +50,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-fn is_without_ipv6(error: &io::Error) -> bool {
+/// Returns whether binding failed because the machine has no IPv6.
+pub(crate) fn is_without_ipv6(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
         || error.kind() == io::ErrorKind::AddrNotAvailable
 }

@@ -12,6 +12,8 @@ use crate::upstream::queue::Permits;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     Tcp(SocketAddr),
+    /// A port of this machine, on 127.0.0.1 or on ::1: one server, on whichever of them it listens.
+    Localhost(u16),
     Unix(PathBuf),
 }
 
@@ -19,6 +21,7 @@ impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Target::Tcp(address) => address.fmt(f),
+            Target::Localhost(port) => write!(f, "localhost:{port}"),
             Target::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -74,6 +77,8 @@ pub(crate) struct Address {
     pub idle: AtomicUsize,
     /// One permit for each connection that belongs to one client connection and waits for its next request.
     pub pinned: Arc<Permits>,
+    /// Whether the last connection to [`Target::Localhost`] went to ::1.
+    pub over_ipv6: AtomicBool,
     /// Whether the last connection negotiated HTTP/2.
     pub http2: AtomicBool,
     /// Consecutive failures of requests: of connections and of exchanges.
@@ -253,6 +258,7 @@ impl Addresses {
             in_flight: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             pinned: Arc::new(Permits::shared(limits.pinned)),
+            over_ipv6: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             connection_failures: AtomicU32::new(0),

@@ -1,6 +1,8 @@
 //! Connects to an upstream: TCP or Unix socket, and TLS with ALPN for https URLs.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -37,15 +39,35 @@ pub(super) async fn accepts(address: &Address, timeout: Duration) -> bool {
         match &address.target {
             Target::Unix(path) => UnixStream::connect(path).await.is_ok(),
             Target::Tcp(address) => TcpStream::connect(address).await.is_ok(),
+            Target::Localhost(port) => localhost(address, *port).await.is_ok(),
         }
     };
     tokio::time::timeout(timeout, connected).await.unwrap_or(false)
+}
+
+/// Connects to a port of this machine over both families: first the one that served last, then the other. The error is
+/// that of the first.
+async fn localhost(address: &Address, port: u16) -> io::Result<TcpStream> {
+    let ipv6_first = address.over_ipv6.load(Ordering::Relaxed);
+    let ip = |ipv6| if ipv6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    let first = match TcpStream::connect((ip(ipv6_first), port)).await {
+        Ok(stream) => return Ok(stream),
+        Err(error) => error,
+    };
+    match TcpStream::connect((ip(!ipv6_first), port)).await {
+        Ok(stream) => {
+            address.over_ipv6.store(!ipv6_first, Ordering::Relaxed);
+            Ok(stream)
+        }
+        Err(_) => Err(first),
+    }
 }
 
 async fn attempt(endpoint: &EndpointPolicy, address: &Address, http1_only: bool) -> io::Result<Connected> {
     let tcp = match &address.target {
         Target::Unix(path) => return Ok(Connected::Http1(Stream::Unix(UnixStream::connect(path).await?))),
         Target::Tcp(address) => TcpStream::connect(address).await?,
+        Target::Localhost(port) => localhost(address, *port).await?,
     };
     // Heads and chunks leave in one write each; waiting for more would only delay them.
     tcp.set_nodelay(true)?;

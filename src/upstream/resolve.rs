@@ -19,6 +19,7 @@ use crate::runtime::clock::Instant;
 const KEPT: Duration = Duration::from_secs(5);
 /// Minimum time between queries after a failed connection.
 const KEPT_AFTER_FAILURE: Duration = Duration::from_millis(500);
+
 impl Endpoint {
     fn address(&self, target: Target) -> Arc<Address> {
         let Endpoint { upstream, policy, limits, generation, responded, .. } = self;
@@ -31,6 +32,7 @@ impl Endpoint {
             Place::Unix(path) => Target::Unix(path.clone()),
             Place::Host(host, port) => match host.parse::<IpAddr>() {
                 Ok(ip) => Target::Tcp(SocketAddr::new(ip, *port)),
+                Err(_) if is_localhost(host) => Target::Localhost(*port),
                 Err(_) => return,
             },
         };
@@ -127,6 +129,11 @@ impl Endpoint {
         let next = self.resolved.load().next(addresses, clock::now());
         self.resolved.store(Arc::new(next));
     }
+}
+
+/// Returns whether a name always means this machine (RFC 6761 6.3), so that no resolver is queried for it.
+fn is_localhost(name: &str) -> bool {
+    name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost")
 }
 
 struct Lower<'a>(&'a std::sync::atomic::AtomicBool);

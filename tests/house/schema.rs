@@ -126,7 +126,7 @@ const UPSTREAM: &str = "[upstream]\nurl = \"http://127.0.0.1:1\"\n";
 /// Files that `check` refuses and the schema too, each with the place where it does.
 const WRONG: &[(&str, &str)] = &[
     ("[serve]\n", ""),
-    ("[server]\nlisten = \"[::]:8080\"\n", "/server/listen"),
+    ("[server]\nlisten = true\n", "/server/listen"),
     ("[server]\nlistn = []\n", "/server"),
     ("[server]\nmax_headers = 4\n", "/server/max_headers"),
     ("[server]\nmax_headers = 2000\n", "/server/max_headers"),
@@ -142,7 +142,7 @@ const WRONG: &[(&str, &str)] = &[
     ("[server]\nunderscores = \"keep\"\n", "/server/underscores"),
     ("[server.tls]\nlisten = []\n", "/server/tls"),
     ("[server.tls]\ncertificates = [{ cert = \"a\" }]\n", "/server/tls/certificates/0"),
-    ("[upstream]\nurl = 3000\n", "/upstream/url"),
+    ("[upstream]\nurl = true\n", "/upstream/url"),
     ("[upstream]\nretries = 11\n", "/upstream/retries"),
     ("[upstream]\nretries = -1\n", "/upstream/retries"),
     ("[upstream.health]\ninterval = \"0s\"\n", "/upstream/health/interval"),

@@ -49,7 +49,7 @@ pub(super) fn run(options: Options) -> u8 {
         upstream: Some(format!("http://{}", app.address)),
         listen: Some(options.listen.to_string()),
         admin: Some(options.admin.to_string()),
-        probes: None,
+        ..Source::default()
     };
     match app::run(source, |started| greet(started, app.address)) {
         Ok(()) => OK,
@@ -58,7 +58,7 @@ pub(super) fn run(options: Options) -> u8 {
 }
 
 fn greet(started: &Started, app: SocketAddr) {
-    let Some(at) = started.data.first() else { return };
+    let Some((at, _)) = started.data.first() else { return };
     let admin = started.admin.map_or_else(|| "(off)".to_owned(), |admin| admin.to_string());
     println!(
         "

@@ -22,10 +22,11 @@ impl Compiler<'_> {
             _ => None,
         };
         if let (Some(_), Some(wall)) = (when, wall) {
-            self.warnings.push(format!(
+            let message = format!(
                 "route {written:?} has {wall} and when: it is no wall, because a client can send the same request \
                 with or without what when names; write {wall} without when, or check the request in the app"
-            ));
+            );
+            self.warn(raw.when.as_ref().map(|when| &when.span), message, "");
         }
         let list = raw.allow.as_ref()?;
         if let Some(deny) = &raw.deny {

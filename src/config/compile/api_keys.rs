@@ -10,6 +10,7 @@ use super::limits::{Known, MAX_LIMITS, MAX_TEXT_LENGTH};
 use super::simple_keys;
 use crate::config::diagnostic::Diagnostics;
 use crate::config::file::{self, ApiKey};
+use crate::config::secrecy::Level;
 use crate::config::table_reader::{Spanned, nearest};
 use crate::config::value;
 use crate::fields::query;
@@ -74,7 +75,7 @@ impl Compiler<'_> {
         names.clear();
         // Its problems are shown with its own lines.
         let own = std::mem::replace(&mut self.problems, Diagnostics::new(&path, &content));
-        let raw = value::parse(&content, &self.environment.variables, &mut self.problems)
+        let raw = value::parse(&content, &self.environment.variables, Level::Root, &mut self.problems)
             .map(|table| file::read_keys(&table, &mut self.problems))
             .unwrap_or_default();
         for key in &raw {
@@ -112,7 +113,7 @@ impl Compiler<'_> {
         let mut shared: Vec<Arc<Tier>> = Vec::new();
         for part in simple_keys::parts(content, AT_ONCE) {
             let own = std::mem::replace(&mut self.problems, Diagnostics::new(path, part));
-            let raw = value::parse(part, &self.environment.variables, &mut self.problems)
+            let raw = value::parse(part, &self.environment.variables, Level::Root, &mut self.problems)
                 .map(|table| file::read_keys(&table, &mut self.problems))
                 .unwrap_or_default();
             for key in &raw {

@@ -45,10 +45,10 @@ impl Compiler<'_> {
                 format!("expected at most {max_size} bytes"),
             );
         }
-        let written = file.routes.iter().filter_map(|route| route.cache.as_ref());
-        if !raw.enabled.value && written.count() > 0 {
-            self.warnings
-                .push("cache.enabled is false: the cache settings of routes have no effect".to_owned());
+        let written = file.routes.iter().any(|route| route.cache.is_some());
+        if !raw.enabled.value && written {
+            let message = "cache.enabled is false: the cache settings of routes have no effect";
+            self.warn(raw.enabled.span.as_ref(), message, "");
         }
         let targeted: Vec<HeaderName> =
             raw.targeted.iter().filter_map(|at| self.field_name(&at.value, at.span.as_ref())).collect();
@@ -206,7 +206,7 @@ impl Compiler<'_> {
         for raw in &file.invalidate {
             let Some(rule) = self.rule(raw) else { continue };
             if let Some(routes) = routes {
-                self.warn_about(&rule, routes);
+                self.warn_about(raw, &rule, routes);
             }
             rules.push(Arc::new(rule));
         }
@@ -215,7 +215,10 @@ impl Compiler<'_> {
 
     fn rule(&mut self, raw: &Invalidate) -> Option<InvalidateRule> {
         let Some(on) = &raw.on else {
-            self.fail(Some(&raw.span), "the rule has no on", "on = \"POST,PUT,PATCH,DELETE /path/**\"");
+            if !raw.has_on {
+                let help = "on = \"POST,PUT,PATCH,DELETE /path/**\"";
+                self.fail(Some(&raw.span), "the rule has no on", help);
+            }
             return None;
         };
         let pattern = self.pattern_of_rule("on", on)?;
@@ -323,26 +326,29 @@ impl Compiler<'_> {
     }
 
     /// Rules that work and were probably not meant so.
-    fn warn_about(&mut self, rule: &InvalidateRule, routes: &Routes) {
+    fn warn_about(&mut self, raw: &Invalidate, rule: &InvalidateRule, routes: &Routes) {
+        let on = raw.on.as_ref().and_then(|at| at.span.as_ref()).or(Some(&raw.span));
         let touches = |cache: &RouteCache| {
             cache.tags.iter().any(|tag| rule.tags.iter().any(|other| tag.may_equal(other)))
         };
         let by_user = |route: &&Arc<RoutePolicy>| route.cache.route_settings.scope == Scope::User;
         if rule.principal && !routes.routes.iter().any(|route| by_user(&route)) {
-            self.warnings.push(format!(
+            let message = format!(
                 "the rule on {:?} has principal = true, and no route has scope \"user\": no \
                 response is stored for one user alone, so the rule has no effect",
                 rule.label
-            ));
+            );
+            self.warn(raw.principal.span.as_ref(), message, "");
         }
         let cached: Vec<_> = routes.routes.iter().filter(|route| route.cache.written).collect();
         if rule.paths.is_empty() && !rule.tags.is_empty() && !cached.iter().any(|route| touches(&route.cache))
         {
-            self.warnings.push(format!(
+            let message = format!(
                 "the rule on {:?} names no tag of any cached route; it has an effect only if the \
                 upstream sends such tags (Surrogate-Key, Cache-Tag)",
                 rule.label
-            ));
+            );
+            self.warn(raw.tags.first().and_then(|at| at.span.as_ref()), message, "");
         }
         for route in &cached {
             let Some(pattern) = &route.pattern else { continue };
@@ -350,21 +356,23 @@ impl Compiler<'_> {
             let same = rule.on.methods.contains(&Method::POST)
                 && rule.on.template.segments.starts_with(&pattern.template.segments);
             if posts && route.cache.route_settings.key_body && same && touches(&route.cache) {
-                self.warnings.push(format!(
+                let message = format!(
                     "the rule on {:?} matches only POST requests that key_body of {:?} makes reads, \
                     and names their own tags; reads invalidate nothing, so the rule has no effect",
                     rule.label, route.label
-                ));
+                );
+                self.warn(on, message, "");
             }
             let windows = &route.cache.route_settings;
             let stale = !windows.stale_while_revalidate.is_zero()
                 || windows.stale_if_error.is_some_and(|window| !window.is_zero());
             if rule.mode == crate::cache::invalidation::Mode::Soft && touches(&route.cache) && !stale {
-                self.warnings.push(format!(
+                let message = format!(
                     "the rule on {:?} has mode = \"soft\", but {:?} has no stale window: its \
                     responses are fetched again, as with \"hard\"",
                     rule.label, route.label
-                ));
+                );
+                self.warn(on, message, "");
             }
         }
     }

@@ -124,17 +124,16 @@ impl Compiler<'_> {
         }
         for at in file.cache.ignore_cookies.iter().filter(|at| at.is_written() && !is_of_default(&at.value)) {
             if at.value == "*" {
-                self.warnings.push(
-                    "cache.ignore_cookies holds \"*\": no cookie identifies a user, so one user may \
-                    get the response of another"
-                        .to_owned(),
-                );
+                let message = "cache.ignore_cookies holds \"*\": no cookie identifies a user, so one user may \
+                    get the response of another";
+                self.warn(at.span.as_ref(), message, "");
             } else if let Some(known) = session_meant(&at.value) {
-                self.warnings.push(format!(
+                let message = format!(
                     "cache.ignore_cookies holds {:?}, which covers session cookies of frameworks \
                     ({known}): such a cookie no longer identifies a user",
                     at.value
-                ));
+                );
+                self.warn(at.span.as_ref(), message, "");
             }
         }
     }
@@ -179,15 +178,16 @@ impl Compiler<'_> {
         }
         if !claims {
             let warning = "[identity.jwt] verifies tokens, but no key uses a \"jwt:\" claim";
-            self.warnings.push(format!("{warning}: no principal, no API key, no tier"));
+            self.warn(Some(&jwt.span), format!("{warning}: no principal, no API key, no tier"), "");
         }
         let given = |at: &Spanned<String>| (!at.value.is_empty()).then(|| at.value.clone());
         for (name, at) in [("issuer", &jwt.issuer), ("audience", &jwt.audience)] {
             if at.value.is_empty() {
-                self.warnings.push(format!(
+                let message = format!(
                     "identity.jwt.{name} is empty: tokens that the same keys signed for others are \
                     accepted"
-                ));
+                );
+                self.warn(at.span.as_ref().or(Some(&jwt.span)), message, "");
             }
         }
         let checks = Checks {

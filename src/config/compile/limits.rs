@@ -77,7 +77,7 @@ impl Compiler<'_> {
         if !raw.keys.value.is_empty() && !tier_from.contains(&TierSource::Keys) {
             let warning = "rate_limit.tier has no \"keys\": the tiers and limits in the file of \
                 keys have no effect";
-            self.warnings.push(warning.to_owned());
+            self.warn(raw.keys.span.as_ref(), warning, "");
         }
         if raw.key.is_empty() {
             let help = "expected some of \"api_key\", \"principal\", \"ip\"";
@@ -86,12 +86,14 @@ impl Compiler<'_> {
         if enabled && raw.unlisted_keys == Unlisted::Reject && raw.keys.value.is_empty() {
             let warning = "rate_limit.unlisted_keys is \"reject\", and no key is listed: every \
                 request with a key is rejected; see rate_limit.keys";
-            self.warnings.push(warning.to_owned());
+            let span = self.key_span("rate_limit.unlisted_keys");
+            self.warn(span.as_ref(), warning, "");
         }
         if enabled && raw.unlisted_keys == Unlisted::Own {
             let warning = "rate_limit.unlisted_keys is \"own\": a client gets a fresh allowance \
                 with each key it makes up";
-            self.warnings.push(warning.to_owned());
+            let span = self.key_span("rate_limit.unlisted_keys");
+            self.warn(span.as_ref(), warning, "");
         }
         let listed = self.listed(&raw.keys, &tiers, identity.hasher(), &mut known);
         let mut tell = Tell { ratelimit: false, legacy: false };
@@ -128,7 +130,8 @@ impl Compiler<'_> {
         let raw = &file.rate_limit;
         if !enabled {
             if !raw.tiers.is_empty() {
-                self.warnings.push("rate_limit.enabled is false: no limit is applied".to_owned());
+                let span = raw.enabled.as_ref().and_then(|at| at.span.as_ref());
+                self.warn(span, "rate_limit.enabled is false: no limit is applied", "");
             }
             return 0;
         }

@@ -74,8 +74,8 @@ impl Compiler<'_> {
             } else if !REGISTERED.contains(&name) && !IN_USE.contains(&name) {
                 let near = nearest(name, &REGISTERED)
                     .map_or_else(String::new, |near| format!("; did you mean {near}?"));
-                self.warnings
-                    .push(format!("{:?}: {method} is not a method in common use{near}", written.value));
+                let message = format!("{:?}: {method} is not a method in common use{near}", written.value);
+                self.warn(written.span.as_ref(), message, "correct it, unless clients do send it");
             }
         }
     }

@@ -16,6 +16,7 @@ mod route_limits;
 mod server;
 mod simple_keys;
 mod upstream;
+mod warnings;
 mod when;
 
 use std::path::{Path, PathBuf};
@@ -26,9 +27,10 @@ use http::uri::PathAndQuery;
 use crate::config::diagnostic::{Diagnostics, Span};
 use crate::config::file::{self, File};
 use crate::config::keys::{Bounds, metrics};
+use crate::config::secrecy::Level;
 use crate::config::source::{Environment, Source};
 use crate::config::table_reader::{Spanned, nearest};
-use crate::config::value;
+use crate::config::value::{self, Table};
 use crate::log;
 use crate::policy::{
     Check, HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, OtlpReceiver, Policy, Requirement, SourceFile,
@@ -40,7 +42,8 @@ use crate::trace::threshold;
 /// The state that the steps of one compilation share.
 struct Compiler<'a> {
     problems: Diagnostics,
-    warnings: Vec<String>,
+    /// The file as it is written.
+    table: &'a Table,
     /// Relative file names are relative to the configuration file.
     folder: PathBuf,
     sources: Vec<SourceFile>,
@@ -56,14 +59,14 @@ pub(super) fn policy(
     environment: &Environment,
 ) -> Result<Policy, Diagnostics> {
     let mut problems = Diagnostics::new(name, text);
-    let Some(table) = value::parse(text, &environment.variables, &mut problems) else {
+    let Some(table) = value::parse(text, &environment.variables, Level::Root, &mut problems) else {
         return Err(problems.sorted());
     };
     let mut file = file::read(&table, &mut problems);
     override_by(&mut file, source, &mut problems);
     let mut compiler = Compiler {
         problems,
-        warnings: Vec::new(),
+        table: &table,
         folder: name.parent().map(Path::to_path_buf).unwrap_or_default(),
         sources: read.into_iter().collect(),
         environment,
@@ -73,6 +76,10 @@ pub(super) fn policy(
     if let (Some(server), Some(upstreams)) = (&server, &upstreams) {
         compiler.own_listeners(&file, server, upstreams);
     }
+    if let Some(upstreams) = &upstreams {
+        compiler.hint_at_loopback(&file, upstreams);
+    }
+    compiler.warn_of_no_effect(&file);
     let compression = compiler.compression(&file);
     let etag = compiler.etag(&file);
     let (identity, keys) = compiler.identity(&file);
@@ -86,7 +93,7 @@ pub(super) fn policy(
     let invalidate = compiler.invalidate(&file, routes.as_ref());
     let health = compiler.health(&file);
     let maintenance = compiler.maintenance(&file);
-    let log = compiler.log(&file);
+    let log = LogPolicy { verbose: source.verbose, ..compiler.log(&file) };
     let metrics = compiler.metrics(&file);
     let tracing = compiler.tracing(&file);
     if compiler.problems.is_empty()
@@ -112,7 +119,7 @@ pub(super) fn policy(
             metrics,
             tracing,
             sources: compiler.sources,
-            warnings: compiler.warnings,
+            notices: compiler.problems.take_notices(),
         });
     }
     Err(compiler.problems.sorted())
@@ -144,6 +151,15 @@ impl Compiler<'_> {
             None => self.problems.nowhere(message),
         };
         problem.help(help);
+    }
+
+    fn warn(&mut self, span: Option<&Span>, message: impl Into<String>, help: impl Into<String>) {
+        Diagnostics::warn(&mut self.problems, span, message, help);
+    }
+
+    /// The place of the key with this full name, where it is written.
+    fn key_span(&self, path: &str) -> Option<Span> {
+        self.table.find(path).map(|(key, _)| key.span.clone())
     }
 
     /// A number between two bounds, both allowed.
@@ -221,7 +237,8 @@ impl Compiler<'_> {
         let (upstream, target) = self.fetched("health.webhook", &health.webhook)?;
         let secret = Some(secret.value.clone()).filter(|secret| !secret.is_empty()).map(Secret::new);
         if secret.is_none() {
-            self.warnings.push("health.webhook_secret is empty: webhook requests are not signed".to_owned());
+            let message = "health.webhook_secret is empty: webhook requests are not signed";
+            self.warn(health.webhook.span.as_ref(), message, "");
         }
         Some(Webhook { upstream, target, secret })
     }
@@ -244,6 +261,8 @@ impl Compiler<'_> {
             sample: self.share("log.sample", &log.sample),
             slow: log.slow.value,
             mask: masked_names(file),
+            color: self.environment.color,
+            verbose: false,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Compiler;
+use crate::config::address;
 use crate::config::file::File;
 use crate::policy::{Place, ServerPolicy, UpstreamPolicy};
 
@@ -15,15 +16,15 @@ impl Compiler<'_> {
             .iter()
             .map(|at| ("server.listen", *at))
             .chain(tls)
-            .chain(server.admin.map(|at| ("server.admin", at)))
-            .chain(server.probes.map(|at| ("server.probes", at)))
+            .chain(server.admin.iter().map(|at| ("server.admin", *at)))
+            .chain(server.probes.iter().map(|at| ("server.probes", *at)))
             .collect();
         let written: Vec<_> = file
             .upstream
             .iter()
             .chain(&file.upstreams)
             .flat_map(|raw| raw.url.iter().chain(&raw.replicas))
-            .map(|at| (at.value.clone(), at.span.clone()))
+            .map(|at| (address::upstream_url(&at.value).into_owned(), at.span.clone()))
             .collect();
         for endpoint in upstreams.iter().flat_map(|upstream| &upstream.endpoints) {
             let Place::Host(host, port) = &endpoint.place else { continue };

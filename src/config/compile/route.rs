@@ -41,7 +41,7 @@ impl Compiler<'_> {
         let mut above = RouteTable::default();
         for route in raw {
             let Some((pattern, policy)) = self.route(route, file, limits) else { continue };
-            self.warn_hidden(&pattern, policy.when.as_deref(), &above, &patterns, &routes);
+            self.warn_hidden(route, &pattern, policy.when.as_deref(), &above, &patterns, &routes);
             above.insert(u32::try_from(patterns.len()).unwrap_or(u32::MAX), &pattern, false);
             patterns.push(pattern);
             routes.push(policy);
@@ -83,6 +83,7 @@ impl Compiler<'_> {
     /// meets them. `above` is the index of the routes before.
     fn warn_hidden(
         &mut self,
+        written: &Route,
         pattern: &Pattern,
         when: Option<&When>,
         above: &RouteTable,
@@ -107,17 +108,20 @@ impl Compiler<'_> {
         };
         if let Some((above, route)) = candidates.take(SEARCHED).find(hides) {
             let hidden = routes.len() + 1;
-            self.warnings.push(format!(
+            let message = format!(
                 "route {hidden} is never reached: \"{} {}\" above matches all its requests; move it \
                 up, or remove it",
                 above.methods, route.label
-            ));
+            );
+            self.warn(written.pattern.as_ref().and_then(|at| at.span.as_ref()), message, "");
         }
     }
 
     fn route(&mut self, raw: &Route, file: &File, limits: &[String]) -> Option<(Pattern, RoutePolicy)> {
         let Some(written) = &raw.pattern else {
-            self.fail(Some(&raw.span), "the route has no match", "match = \"GET /path/**\"");
+            if !raw.has_pattern {
+                self.fail(Some(&raw.span), "the route has no match", "match = \"GET /path/**\"");
+            }
             return None;
         };
         let pattern = match Pattern::parse(&written.value) {
@@ -132,6 +136,10 @@ impl Compiler<'_> {
             self.check_methods(methods, written);
         }
         let when = self.when(raw.when.as_ref(), &written.value, file);
+        if let Some(pattern) = &pattern {
+            self.warn_of_method(raw, &pattern.methods);
+        }
+        self.warn_of_route(raw);
         let action = self.action(raw, pattern.as_ref()).unwrap_or(Action::Forward);
         let allow = self.allow(raw, when.as_ref(), &action, &written.value);
         let upstream = raw.upstream.as_ref().and_then(|name| self.named(name, &file.upstreams));
@@ -156,12 +164,13 @@ impl Compiler<'_> {
         if cache.route_settings.scope == Scope::Auto
             && (cache.route_settings.ttl.is_some() || !cache.route_settings.ttl_by_status.is_empty())
         {
-            self.warnings.push(format!(
+            let message = format!(
                 "route {:?} has a lifetime and scope \"auto\": for a request that identifies its \
                 user, only responses with public or s-maxage are used and stored; write scope = \
                 \"user\" for a copy for each user, or scope = \"shared\" if all users get the same",
                 written.value
-            ));
+            );
+            self.warn(raw.cache.as_ref().map(|cache| &cache.span), message, "");
         }
         if !matches!(action, Action::Forward) {
             self.no_limits_here(raw);
@@ -289,11 +298,10 @@ impl Compiler<'_> {
 
     fn redirect(&mut self, raw: &Redirect, pattern: Option<&Pattern>) -> Option<Action> {
         let Some(to) = &raw.to else {
-            self.fail(
-                Some(&raw.span),
-                "redirect without to",
-                "redirect = { to = \"https://example.com/**\" }",
-            );
+            if !raw.has_to {
+                let help = "redirect = { to = \"https://example.com/**\" }";
+                self.fail(Some(&raw.span), "redirect without to", help);
+            }
             return None;
         };
         let status = match raw.status.value {
@@ -387,7 +395,7 @@ impl Compiler<'_> {
     fn deprecated(&mut self, raw: &Deprecated, edits: &mut FieldEdits) {
         let since = raw.since.as_ref().and_then(|at| self.date(at));
         let sunset = raw.sunset.as_ref().and_then(|at| self.date(at));
-        if raw.since.is_none() {
+        if !raw.has_since {
             self.fail(Some(&raw.span), "deprecated without since", "since = \"2026-01-01\"");
         }
         if let (Some(since), Some(sunset)) = (since, sunset)

@@ -107,20 +107,22 @@ impl Compiler<'_> {
         let named = |id: NameId| routes.iter().any(|route| route.limits.named.contains(&id));
         for tier in &limits.tiers {
             for limit in tier.limits.iter().filter(|limit| limit.named && !named(limit.id)) {
-                self.warnings.push(format!(
-                    "limit {:?} of tier {:?} has no effect: it is on = \"named\", and no route \
-                    names it",
+                let written = file.rate_limit.tiers.iter().find(|raw| raw.name.value == tier.name.as_str());
+                let mut raw = written.iter().flat_map(|raw| &raw.limits);
+                let span = raw.find(|raw| raw.name.value == limit.name.as_str()).map(|raw| raw.span.clone());
+                let message = format!(
+                    "limit {:?} of tier {:?} has no effect: it is on = \"named\", and no route names it",
                     limit.name, tier.name
-                ));
+                );
+                self.warn(span.as_ref(), message, "");
             }
         }
-        let used = file.routes.iter().any(|route| route.limits.is_some() || route.cost.is_some());
-        if used && !limits.enabled {
-            self.warnings.push(
-                "no tier is configured, or rate_limit is off: limits and cost of routes have no \
-                effect"
-                    .to_owned(),
-            );
+        let used = file.routes.iter().find(|route| route.limits.is_some() || route.cost.is_some());
+        if let Some(route) = used.filter(|_| !limits.enabled) {
+            let span = route.cost.as_ref().and_then(|at| at.span.as_ref()).unwrap_or(&route.span);
+            let message =
+                "no tier is configured, or rate_limit is off: limits and cost of routes have no effect";
+            self.warn(Some(span), message, "");
         }
     }
 }

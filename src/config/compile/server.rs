@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::Compiler;
+use crate::config::address;
 use crate::config::file::{File, Tls};
 use crate::config::keys::{Bounds, server as keys};
 use crate::config::table_reader::Spanned;
@@ -46,7 +47,7 @@ impl Compiler<'_> {
         let before = self.problems.len();
         let server = &file.server;
         let listen: Vec<SocketAddr> =
-            server.listen.iter().filter_map(|at| self.address("server.listen", at)).collect();
+            server.listen.iter().flat_map(|at| self.address("server.listen", at)).collect();
         let tls = file.tls.as_ref().and_then(|tls| self.tls(tls));
         let tls_listens = file.tls.as_ref().is_some_and(|tls| !tls.listen.is_empty());
         if server.listen.is_empty() && !tls_listens {
@@ -56,8 +57,9 @@ impl Compiler<'_> {
         let admin = self.optional_address("server.admin", &server.admin);
         let probes = self.optional_address("server.probes", &server.probes);
         self.clashes(file);
+        self.warn_of_shared_port(file);
         let token = Some(server.admin_token.value.clone()).filter(|token| !token.is_empty());
-        if admin.is_some_and(|admin| !admin.ip().is_loopback()) && token.is_none() {
+        if admin.iter().any(|admin| !admin.ip().is_loopback()) && token.is_none() {
             let span = server.admin.span.as_ref();
             let help = "set server.admin_token, or use server.probes, which only allows reads";
             self.fail(span, "server.admin can be reached from outside without a token", help);
@@ -75,6 +77,7 @@ impl Compiler<'_> {
             let help = "name the balancers that send the header in server.trusted_proxies";
             self.fail(server.proxy_protocol.span.as_ref(), "proxy_protocol without trusted_proxies", help);
         }
+        self.warn_of_trust(&server.trusted_proxies);
         let trusted_proxies = self.networks("server.trusted_proxies", &server.trusted_proxies);
         let workers = self.workers(&server.workers);
         let header_size = self.within(
@@ -174,15 +177,15 @@ impl Compiler<'_> {
         let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
         for (name, at) in written {
             // Another check reports values that are no address. Port 0 is a different port each time.
-            let Some(address) = at.value.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
-            else {
-                continue;
-            };
-            if let Some((other, _)) = seen.iter().find(|(_, known)| *known == address) {
-                let message = format!("{name} is {address}, which {other} already uses");
-                self.fail(at.span.as_ref(), message, "every listener needs an address of its own");
+            let addresses = address::listeners(&at.value).unwrap_or_default();
+            let before = seen.len();
+            for address in addresses.into_iter().filter(|address| address.port() != 0) {
+                if let Some((other, _)) = seen[..before].iter().find(|(_, known)| *known == address) {
+                    let message = format!("{name} is {address}, which {other} already uses");
+                    self.fail(at.span.as_ref(), message, "every listener needs an address of its own");
+                }
+                seen.push((name, address));
             }
-            seen.push((name, address));
         }
     }
 
@@ -194,23 +197,16 @@ impl Compiler<'_> {
         }
     }
 
-    fn address(&mut self, path: &str, at: &Spanned<String>) -> Option<SocketAddr> {
-        match at.value.parse() {
-            Ok(address) => Some(address),
-            Err(_) => {
-                let message = format!("{path} is {:?}", at.value);
-                self.fail(
-                    at.span.as_ref(),
-                    message,
-                    "expected an address and a port, like \"127.0.0.1:8080\" or \"[::]:8080\"",
-                );
-                None
-            }
-        }
+    /// The addresses that one written address means: `localhost` means two.
+    fn address(&mut self, path: &str, at: &Spanned<String>) -> Vec<SocketAddr> {
+        address::listeners(&at.value).unwrap_or_else(|| {
+            self.fail(at.span.as_ref(), format!("{path} is {:?}", at.value), address::LISTENER_FORMS);
+            Vec::new()
+        })
     }
 
-    fn optional_address(&mut self, path: &str, at: &Spanned<String>) -> Option<SocketAddr> {
-        if at.value.is_empty() { None } else { self.address(path, at) }
+    fn optional_address(&mut self, path: &str, at: &Spanned<String>) -> Vec<SocketAddr> {
+        if at.value.is_empty() { Vec::new() } else { self.address(path, at) }
     }
 
     pub(super) fn networks(&mut self, key: &str, list: &[Spanned<String>]) -> Vec<IpNet> {
@@ -259,18 +255,22 @@ impl Compiler<'_> {
 
     fn tls(&mut self, file: &Tls) -> Option<TlsPolicy> {
         let listen: Vec<SocketAddr> =
-            file.listen.iter().filter_map(|at| self.address("server.tls.listen", at)).collect();
-        if file.certificates.is_empty() {
+            file.listen.iter().flat_map(|at| self.address("server.tls.listen", at)).collect();
+        let certificates = file.certificates.as_ref()?;
+        if certificates.is_empty() {
             let help = "certificates = [{ cert = \"tls.crt\", key = \"tls.key\" }]";
             self.fail(Some(&file.span), "[server.tls] has no certificates", help);
             return None;
         }
         let mut loaded = Vec::new();
         let mut expiries = Vec::new();
-        for (cert, key) in &file.certificates {
+        for (cert, key) in certificates {
             let (cert_path, key_path) = (self.file(&cert.value), self.file(&key.value));
             match tls::certified_key(&cert_path, &key_path) {
                 Ok(certified) => {
+                    if let Some(certificate) = certified.cert.first() {
+                        self.warn_of_expiry(cert, certificate);
+                    }
                     if let Some(expiry) = certified.cert.first().and_then(|cert| tls::expiry(cert)) {
                         expiries.push((cert_path, expiry));
                     }

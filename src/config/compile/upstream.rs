@@ -7,13 +7,15 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::Compiler;
+use crate::config::address;
 use crate::config::file::{File, Upstream};
 use crate::config::keys::{Key, Value, upstream as keys, upstream_health};
 use crate::config::table_reader::Spanned;
 use crate::config::tls;
 use crate::policy::{EndpointPolicy, Place, ProbePolicy, Scheme, UpstreamPolicy};
 
-const FORMS: &str = "expected http://host:port, https://host, h2c://host:port or unix:/path/to.sock";
+const FORMS: &str =
+    "expected http://host:port, https://host, h2c://host:port, unix:/path/to.sock, or a port of this machine";
 
 /// At least this many connections of all clients may wait at one address for their client connections; else as many as
 /// `max_connections`.
@@ -36,8 +38,12 @@ impl Compiler<'_> {
         };
         let compiled: Vec<UpstreamPolicy> =
             std::iter::once(first).chain(&file.upstreams).filter_map(|raw| self.upstream(raw)).collect();
-        if file.upstreams.iter().any(|upstream| upstream.name == "upstream") {
-            self.fail(None, "[upstreams.upstream] has the same name as [upstream]", "rename it");
+        if let Some(other) = file.upstreams.iter().find(|upstream| upstream.name == "upstream") {
+            self.fail(
+                other.span.as_ref(),
+                "[upstreams.upstream] has the same name as [upstream]",
+                "rename it",
+            );
         }
         (self.problems.len() == before).then_some(compiled)
     }
@@ -60,6 +66,7 @@ impl Compiler<'_> {
         ] {
             self.duration(&format!("{section}.{}", key.name), at, key.bounds());
         }
+        self.warn_of_probes(&health_section, raw);
         let mut number = |section: &str, key: &Key<Value<u64>>, at: &Spanned<u64>| {
             let value = self.within(&format!("{section}.{}", key.name), at, key.bounds());
             usize::try_from(value).unwrap_or(usize::MAX)
@@ -182,7 +189,8 @@ impl Compiler<'_> {
     }
 }
 
-fn endpoint(url: &str, tls: Option<&Scheme>) -> Result<EndpointPolicy, String> {
+fn endpoint(written: &str, tls: Option<&Scheme>) -> Result<EndpointPolicy, String> {
+    let url = &*address::upstream_url(written);
     if let Some(path) = url.strip_prefix("unix:") {
         if !path.starts_with('/') {
             return Err("the path of the socket is not absolute".to_owned());

@@ -48,10 +48,11 @@ impl Compiler<'_> {
         if let Some(name) = when.fields().find(|name| forwarded::is_claim(name))
             && file.server.trusted_proxies.is_empty()
         {
-            self.warnings.push(format!(
+            let message = format!(
                 "route {written:?} has {name} in when.header, which only trusted proxies may send, and \
                 server.trusted_proxies is empty: the condition never holds"
-            ));
+            );
+            self.warn(Some(&raw.span), message, "");
         }
         Some(when)
     }

@@ -71,6 +71,7 @@ pub(crate) struct RouteCache {
 /// A rule of `[[invalidate]]` in the configuration.
 pub(crate) struct Invalidate {
     pub span: Span,
+    pub has_on: bool,
     pub on: Option<Spanned<String>>,
     pub tags: Vec<Spanned<String>>,
     pub paths: Vec<Spanned<String>>,
@@ -171,6 +172,7 @@ pub(super) fn read_invalidate(node: Option<&Node>, p: &mut Diagnostics) -> Vec<I
         let mut s = Section::new("invalidate", table);
         rules.push(Invalidate {
             span: item.span.clone(),
+            has_on: s.has(invalidate::ON.name),
             on: s.read(&invalidate::ON, p),
             tags: s.read(&invalidate::TAGS, p),
             paths: s.read(&invalidate::PATHS, p),

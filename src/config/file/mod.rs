@@ -82,7 +82,8 @@ pub(super) struct Server {
 pub(super) struct Tls {
     pub span: Span,
     pub listen: Vec<Spanned<String>>,
-    pub certificates: Vec<(Spanned<String>, Spanned<String>)>,
+    /// `None` where they are written and wrong, which is said already.
+    pub certificates: Option<Vec<(Spanned<String>, Spanned<String>)>>,
     pub client_ca: Spanned<String>,
 }
 
@@ -120,7 +121,9 @@ pub(super) struct Upstream {
 /// Settings of one entry in `[[routes]]`.
 pub(super) struct Route {
     pub span: Span,
+    /// `None` also where it is written and wrong, which is said already.
     pub pattern: Option<Spanned<String>>,
+    pub has_pattern: bool,
     pub when: Option<When>,
     pub allow: Option<Vec<Spanned<String>>>,
     pub upstream: Option<Spanned<String>>,
@@ -147,6 +150,7 @@ pub(super) struct Route {
 /// `redirect = { to, status }`.
 pub(super) struct Redirect {
     pub span: Span,
+    pub has_to: bool,
     pub to: Option<Spanned<String>>,
     pub status: Spanned<u64>,
 }
@@ -154,6 +158,7 @@ pub(super) struct Redirect {
 /// `deprecated = { since, sunset, link }`.
 pub(super) struct Deprecated {
     pub span: Span,
+    pub has_since: bool,
     pub since: Option<Spanned<String>>,
     pub sunset: Option<Spanned<String>>,
     pub link: Option<Spanned<String>>,
@@ -274,7 +279,7 @@ fn read_server(table: Option<&Table>, p: &mut Diagnostics) -> (Server, Option<Tl
 
 fn read_tls(table: &Table, span: Span, p: &mut Diagnostics) -> Tls {
     let mut s = Section::new("server.tls", table);
-    let mut certificates = Vec::new();
+    let mut certificates = Some(Vec::new());
     if let Some(node) = s.node(server_tls::CERTIFICATES.name) {
         let tables: Option<Vec<&Table>> = match &node.value {
             Value::Array(items) => items
@@ -287,21 +292,23 @@ fn read_tls(table: &Table, span: Span, p: &mut Diagnostics) -> Tls {
             _ => None,
         };
         match tables {
-            Some(tables) => tables.into_iter().for_each(|table| {
-                let mut s = Section::new("server.tls.certificates", table);
-                let pair = (s.read(&certificate::CERT, p), s.read(&certificate::KEY, p));
-                s.finish(p);
-                if pair.0.value.is_empty() || pair.1.value.is_empty() {
-                    p.at(&node.span, "a certificate needs both cert and key");
+            Some(tables) => {
+                for table in tables {
+                    let mut s = Section::new("server.tls.certificates", table);
+                    let pair = (s.read(&certificate::CERT, p), s.read(&certificate::KEY, p));
+                    s.finish(p);
+                    if pair.0.value.is_empty() || pair.1.value.is_empty() {
+                        p.at(&node.span, "a certificate needs both cert and key").help("add the missing one");
+                        certificates = None;
+                    }
+                    certificates.iter_mut().for_each(|all| all.push(pair.clone()));
                 }
-                certificates.push(pair);
-            }),
-            None => s.mismatch(
-                server_tls::CERTIFICATES.name,
-                node,
-                "an array of { cert = \"...\", key = \"...\" }",
-                p,
-            ),
+            }
+            None => {
+                certificates = None;
+                let expected = "an array of { cert = \"...\", key = \"...\" }";
+                s.mismatch(server_tls::CERTIFICATES.name, node, expected, p);
+            }
         }
     }
     let tls = Tls {
@@ -396,7 +403,9 @@ fn read_route(table: &Table, span: Span, p: &mut Diagnostics) -> Route {
     let mut s = Section::new("routes", table);
     let redirect = s.table(route::REDIRECT.name, p).map(|(table, span)| {
         let mut s = Section::new("routes.redirect", table);
-        let redirect = Redirect { span, to: s.read(&redirect::TO, p), status: s.read(&redirect::STATUS, p) };
+        let has_to = s.has(redirect::TO.name);
+        let redirect =
+            Redirect { span, has_to, to: s.read(&redirect::TO, p), status: s.read(&redirect::STATUS, p) };
         s.finish(p);
         redirect
     });
@@ -404,6 +413,7 @@ fn read_route(table: &Table, span: Span, p: &mut Diagnostics) -> Route {
         let mut s = Section::new("routes.deprecated", table);
         let deprecated = Deprecated {
             span,
+            has_since: s.has(deprecated::SINCE.name),
             since: s.read(&deprecated::SINCE, p),
             sunset: s.read(&deprecated::SUNSET, p),
             link: s.read(&deprecated::LINK, p),
@@ -422,6 +432,7 @@ fn read_route(table: &Table, span: Span, p: &mut Diagnostics) -> Route {
         limits,
         cost: s.read(&route::COST, p),
         concurrency: s.read(&route::CONCURRENCY, p),
+        has_pattern: s.has(route::MATCH.name),
         pattern: s.read(&route::MATCH, p),
         upstream: s.read(&route::UPSTREAM, p),
         rewrite: s.read(&route::REWRITE, p),

@@ -11,6 +11,10 @@ pub(crate) type Bounds = (u64, u64);
 #[derive(Clone)]
 pub(crate) enum Form {
     Text,
+    /// An address: a string, or a port as a number.
+    Address,
+    /// One address, or an array of them.
+    Addresses,
     /// A date like "2026-01-31".
     Date,
     /// Texts under names.

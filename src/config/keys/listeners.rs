@@ -1,5 +1,6 @@
 //! `[server]` and `[server.tls]`.
 
+use super::address::{Address, Addresses};
 use super::declare::{Form, table};
 use super::kind::{
     AutoNumber, AutoSize, Own, Sub, Text, Texts, Value, Word, auto_number, auto_size, duration, flag, number,
@@ -16,11 +17,11 @@ const MAX_BUFFER: u64 = 64 << 20;
 table! {
     /// `[server]`.
     server, in listeners, requires [];
-    LISTEN "listen": Texts = texts(&["[::]:8080"]), Restart,
+    LISTEN "listen": Addresses = Addresses(&["[::]:8080"]), Restart,
         "Addresses that serve HTTP/1.1, and HTTP/2 with prior knowledge.";
-    ADMIN "admin": Text = Text("127.0.0.1:9900"), Restart,
+    ADMIN "admin": Address = Address("127.0.0.1:9900"), Restart,
         "Address of the admin listener, or \"\" to turn it off.";
-    PROBES "probes": Text = Text(""), Restart,
+    PROBES "probes": Address = Address(""), Restart,
         "Address of the read-only listener for /live, /ready, /health and /metrics, or \"\" for none.";
     ADMIN_TOKEN "admin_token": Text = Text(""), Reload,
         "Bearer token of the admin listener, required when admin is not a loopback address.";
@@ -81,7 +82,7 @@ const UNDERSCORE_WORDS: [(&str, Underscores); 3] =
 table! {
     /// `[server.tls]`.
     server_tls, in listeners, requires ["certificates"];
-    LISTEN "listen": Texts = texts(&["[::]:8443"]), Restart,
+    LISTEN "listen": Addresses = Addresses(&["[::]:8443"]), Restart,
         "Addresses that serve HTTPS, HTTP/2 by ALPN.";
     CERTIFICATES "certificates": Own = Own(Form::Tables(&certificate::TABLE)), Reload,
         "Certificates with their keys, chosen by SNI; the first one is the default.";

@@ -3,6 +3,7 @@
 //!
 //! The order of a table is the order in which the schema and the list for people show it.
 
+mod address;
 mod caching;
 mod content;
 mod credentials;

@@ -1,15 +1,16 @@
 //! `[upstream]`, and each of `[upstreams]`.
 
+use super::address::{Addresses, OptionalAddress};
 use super::declare::table;
-use super::kind::{Optional, Sub, TEXT, Text, Texts, Value, Word, duration, flag, number, texts, timeout};
+use super::kind::{Sub, Text, Value, Word, duration, flag, number, timeout};
 use std::time::Duration;
 
 table! {
     /// `[upstream]` and each of `[upstreams]`.
     upstream, in upstreams, requires [];
-    URL "url": Optional<String> = TEXT, Reload,
+    URL "url": OptionalAddress = OptionalAddress, Reload,
         "URL of the upstream: http://, https://, h2c:// (HTTP/2 with prior knowledge) or unix:.";
-    REPLICAS "replicas": Texts = texts(&[]), Reload,
+    REPLICAS "replicas": Addresses = Addresses(&[]), Reload,
         "URLs of further instances, which share GET, HEAD, OPTIONS and QUERY requests.";
     WRITES_TO "writes_to": Word<bool> = Word { words: &[("primary", false), ("any", true)], default: false }, Reload,
         "Whether all other methods go to url alone (\"primary\") or to replicas too (\"any\").";

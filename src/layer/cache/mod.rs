@@ -83,7 +83,12 @@ where
                 CacheFuture::Working(Box::pin(purge::purge(self.cache.clone(), routed)))
             }
             RequestClass::Write => self.write(routed),
-            RequestClass::Pass(reason) => self.pass(routed, reason),
+            RequestClass::Pass(reason) => {
+                if reason == BypassReason::Nobody {
+                    warn_of_nobody(&routed);
+                }
+                self.pass(routed, reason)
+            }
             RequestClass::Content => {
                 let layer = self.clone();
                 CacheFuture::Working(Box::pin(layer.with_content(routed)))
@@ -92,6 +97,21 @@ where
                 self.read(&mut routed, read).unwrap_or_else(|miss| self.go(routed, miss))
             }
         }
+    }
+}
+
+/// Logs once for a route which cookies and fields its requests carry, if many of them name no user.
+#[cold]
+fn warn_of_nobody(routed: &Routed) {
+    if let Some((cookies, fields)) = routed.record.cache_counters().nameless.note(routed.request.headers()) {
+        let route = routed.route.label.as_str();
+        tracing::warn!(
+            route,
+            cookies,
+            fields,
+            "100 requests of a route with scope = \"user\" named no user, so nothing was stored for them; list the \
+            cookie or field that tells users apart in identity.principal"
+        );
     }
 }
 

@@ -154,7 +154,7 @@ fn each_mistake_names_what_was_expected() {
     for (lines, parts) in [
         ("[server]\nheader_timeout = 10\n", &["server.header_timeout is 10", "a duration like"][..]),
         ("[server]\nmax_body_size = \"1MB\"\n", &["\"1MB\"", "a size like"]),
-        ("[server]\nlisten = \"127.0.0.1:80\"\n", &["server.listen", "an array of strings"]),
+        ("[server]\nlisten = true\n", &["server.listen", "an address, or a port"]),
         ("[server]\nredirect_https = \"maybe\"\n", &["\"maybe\"", "true or false"]),
         ("[server]\nmax_headers = 5000\n", &["server.max_headers is 5000", "8 to 1024"]),
         ("[server]\nadmin = \"0.0.0.0:9900\"\n", &["without a token", "server.admin_token"]),

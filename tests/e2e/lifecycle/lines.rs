@@ -108,7 +108,7 @@ fn a_client_that_leaves_is_logged_with_the_app_that_was_silent() {
 }
 
 #[test]
-fn lines_for_people_say_what_the_others_do() {
+fn lines_for_people_mask_secrets_and_fit_a_terminal() {
     let app = Script::echo();
     let (mut process, _folder, address) = unread("format = \"pretty\"", &upstream(&app));
     assert_eq!(ask(&mut connect(address), "/for/people?token=S3CRET").status, 200);
@@ -116,12 +116,8 @@ fn lines_for_people_say_what_the_others_do() {
     assert_eq!(process.wait().code(), Some(0));
     let mut log = String::new();
     process.0.stdout.take().unwrap().read_to_string(&mut log).unwrap();
-    let asked = format!(" upstream={} upstream_ms=", app.address);
-    for part in
-        [" 200 ", "ms GET    /for/people?token=*** 127.0.0.1 (unmatched) bytes=", &asked, " request_id="]
-    {
-        assert!(log.contains(part), "{part} in {log}");
-    }
+    assert!(log.contains(" 200 ") && log.contains("ms GET    /for/people?token=*** "), "{log}");
+    assert!(log.lines().all(|line| line.chars().count() <= 100), "{log}");
 }
 
 fn admin_get(admin: SocketAddr, path: &str) -> Answer {

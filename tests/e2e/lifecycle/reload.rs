@@ -32,7 +32,7 @@ fn a_refused_file_changes_nothing_is_logged_and_counted() {
     assert_eq!(ask(&mut kept, "/denied").status, 404);
     for (bad, said) in [
         ("[upstream]\nurl = \"http://127.0.0.1:1\"\nresponse_timout = \"1s\"\n", "response_timeout"),
-        ("[upstream]\nurl = 7\n", "url"),
+        ("[upstream]\nurl = true\n", "url"),
         ("[upstream\n", "pillion.toml"),
         ("", "upstream"),
     ] {

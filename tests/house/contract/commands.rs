@@ -98,7 +98,7 @@ fn exit_codes(facts: &mut Facts) {
     running.wait_until_ready();
     let folder = Folder::new();
     folder.write("good.toml", "[upstream]\nurl = \"http://127.0.0.1:1\"\n");
-    folder.write("wrong.toml", "[upstream]\nurl = 1\n");
+    folder.write("wrong.toml", "[upstream]\nurl = true\n");
     folder.write("keys.toml", "[[keys]]\nnothing = 1\n");
     let cases: &[(&str, &[&str])] = &[
         ("check, of a good file", &["check", "good.toml"]),
