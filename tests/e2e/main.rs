@@ -14,6 +14,7 @@ mod demo;
 mod deploy;
 mod examples;
 mod explain;
+mod first_hour;
 mod framing;
 mod health;
 mod http2_apps;

@@ -5,10 +5,10 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use super::pillion;
 use crate::harness::{
     Folder, Pillion, Process, Script, binary, connect, eventually, free_address, head, printed,
 };
-use crate::pillion;
 
 #[test]
 fn start_without_a_file_says_where_it_looked() {

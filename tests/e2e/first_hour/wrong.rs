@@ -1,4 +1,4 @@
-//! Wrong configurations, as newcomers write them: `tests/config/wrong/rows.txt` has each with the place, the message and
+//! Wrong configurations, as newcomers write them: `tests/e2e/config/wrong/rows.txt` has each with the place, the message and
 //! the remedy that `pillion check` says.
 //!
 //! A row begins with `=== ` and its name. Its file stands before `---`; a file without an upstream gets one at its end.
@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::pillion;
 use crate::harness::{Folder, printed};
-use crate::pillion;
 
 /// The fewest rows: that many wrong configurations were written by people who tried Pillion.
 const MIN_ROWS: usize = 104;
@@ -38,7 +38,7 @@ fn remarks(folder: &Folder, text: &str) -> String {
 
 #[test]
 fn wrong_file_is_told_with_its_place_and_its_remedy() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/wrong/rows.txt");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/config/wrong/rows.txt");
     let text = std::fs::read_to_string(&path).unwrap();
     let updates = std::env::var_os("UPDATE").is_some();
     let folder = Folder::new();

@@ -1,7 +1,7 @@
 //! `pillion check`: warnings with their places, exit status, output for programs, and what it hides.
 
+use super::pillion;
 use crate::harness::{Folder, printed};
-use crate::pillion;
 
 const WARNED: &str =
     "[upstream]\nurl = \"http://10.0.0.1:3000\"\n[server]\ntrusted_proxies = [\"0.0.0.0/0\"] # all\n";

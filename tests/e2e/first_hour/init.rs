@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::pillion;
 use crate::harness::{Folder, Pillion, Script, printed};
-use crate::pillion;
 
 #[test]
 fn init_takes_the_port_from_an_option_or_a_pipe() {

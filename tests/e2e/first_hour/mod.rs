@@ -1,11 +1,6 @@
 //! Tests of a newcomer's first hour: addresses as people write them, a first file, what a start says, and what `check`
 //! says of wrong files.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod addresses;
 mod check;
 mod init;
@@ -17,7 +12,7 @@ mod wrong;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
-use harness::{Folder, binary};
+use crate::harness::{Folder, binary};
 
 /// Runs a command in a folder of its own, with nothing but `environment`, and with `input` on standard input.
 pub(crate) fn pillion(folder: &Folder, args: &[&str], environment: &[(&str, &str)], input: &str) -> Output {
