@@ -19,7 +19,8 @@ fn a_response_with_a_lifetime_is_stored_and_serves_the_next_request() {
         assert_eq!(content(first).await.unwrap(), "hello");
         let second = cached.get("/a").await;
         assert_eq!(cache_status(&second), "hit; ttl=60");
-        assert_eq!((field(second.headers(), "age"), field(second.headers(), "x-a")), ("0", "1"));
+        assert!(field(second.headers(), "age").parse::<u32>().unwrap() < 60);
+        assert_eq!(field(second.headers(), "x-a"), "1");
         assert_eq!(field(second.headers(), "x-cache"), "HIT");
         assert_eq!(content(second).await.unwrap(), "hello");
         assert_eq!(cached.upstream.count(), 1);
@@ -90,13 +91,13 @@ fn a_response_without_a_lifetime_is_not_stored() {
 #[test]
 fn the_lifetime_of_a_route_holds_where_the_response_has_none() {
     on_worker(async {
-        let configuration = "[[routes]]\nmatch = 'GET /a'\ncache = { ttl = '5s', scope = 'shared' }";
+        let configuration = "[[routes]]\nmatch = 'GET /a'\ncache = { ttl = '60s', scope = 'shared' }";
         let cached = Cached::new(configuration, Scripted::by(|_| Ok(response(200, &[], "hello"))));
         cached.get("/a").await;
-        assert_eq!(cached.status("GET /a", |asking| asking).await, "hit; ttl=5");
+        assert_eq!(cached.status("GET /a", |asking| asking).await, "hit; ttl=60");
         let later = |seconds| Duration::from_secs(seconds);
         assert_eq!(
-            cached.status("GET /a", |asking| asking.later(later(6))).await,
+            cached.status("GET /a", |asking| asking.later(later(61))).await,
             "fwd=stale; fwd-status=200; stored"
         );
     });

@@ -41,13 +41,19 @@ impl Cached {
     /// Sends a request that `change` edits, and returns its `Cache-Status` without the name of the cache.
     async fn status(&self, line: &str, change: impl Fn(Asking) -> Asking) -> String {
         let response = self.send(change(self.stage.ask(line))).await.unwrap();
-        cache_status(&response).to_owned()
+        cache_status(&response)
     }
 }
 
-/// Returns `Cache-Status` without the name of the cache.
-fn cache_status(response: &http::Response<Body>) -> &str {
-    field(response.headers(), "cache-status").strip_prefix("pillion; ").unwrap_or_default()
+/// Returns `Cache-Status` without the name of the cache. Lifetimes are rounded to tens of seconds, so that a machine
+/// that pauses changes nothing.
+fn cache_status(response: &http::Response<Body>) -> String {
+    let member = field(response.headers(), "cache-status").strip_prefix("pillion; ").unwrap_or_default();
+    let parameters = member.split("; ").map(|parameter| match parameter.strip_prefix("ttl=") {
+        Some(seconds) => format!("ttl={}", (seconds.parse::<f64>().unwrap() / 10.0).round() * 10.0 + 0.0),
+        None => parameter.to_owned(),
+    });
+    parameters.collect::<Vec<_>>().join("; ")
 }
 
 #[test]

@@ -25,7 +25,8 @@ fn a_304_freshens_the_stored_response_with_its_fields() {
         assert_eq!((field(second.headers(), "x-a"), field(second.headers(), "set-cookie")), ("2", "a=b"));
         assert_eq!(content(second).await.unwrap(), "hello");
         let third = cached.get("/a").await;
-        assert_eq!((cache_status(&third), field(third.headers(), "x-a")), ("hit; ttl=60", "2"));
+        assert_eq!(cache_status(&third), "hit; ttl=60");
+        assert_eq!(field(third.headers(), "x-a"), "2");
         assert!(!third.headers().contains_key("set-cookie"), "the cookie is for the second client alone");
     });
 }
@@ -97,8 +98,7 @@ fn a_stale_response_is_served_while_it_is_revalidated_once() {
         until("the revalidation is sent", || cached.upstream.count() == 2).await;
         assert_eq!(cached.upstream.last().field("if-none-match"), "\"a\"");
         cached.upstream.release();
-        let (cache, now) = (cached.stage.cache(), clock::now());
-        until("the fetch ends", || cache.fetches.len() == 0 && cache.second(now) < 60).await;
+        until("the fetch ends", || cached.stage.cache().fetches.len() == 0).await;
         assert_eq!(content(cached.get("/a").await).await.unwrap(), "new");
         assert_eq!(cached.upstream.count(), 2);
     });
