@@ -85,7 +85,7 @@ impl InvalidationGuard {
             on_redirect: None,
         };
         let mut stamps = vec![target];
-        let tree = Tree::from_request(routed, &cache, &path);
+        let tree = Tree::from_request(routed, &cache, &path, &others);
         // A PURGE that is not for Pillion is for the upstream alone, and no rule applies.
         if !is_purge(routed.request.method()) {
             stamps.extend(of_rules(routed, &cache, &path, |_| true));

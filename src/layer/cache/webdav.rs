@@ -32,8 +32,14 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Returns the trees of a request for a path in normal form; `None` if its method is not one of these.
-    pub(super) fn from_request(routed: &Routed, cache: &Cache, path: &str) -> Option<Tree> {
+    /// Returns the trees of a request for a path in normal form; `None` if its method is not one of these. `others`: the
+    /// further paths under which responses for the same URL may be stored.
+    pub(super) fn from_request(
+        routed: &Routed,
+        cache: &Cache,
+        path: &str,
+        others: &[String],
+    ) -> Option<Tree> {
         let headers = routed.request.headers();
         let method = match routed.request.method() {
             &Method::DELETE => TreeMethod::Delete { depth: headers.contains_key(DEPTH) },
@@ -48,6 +54,7 @@ impl Tree {
             invalidation_keys.extend(both.filter(|path| !is_root(path)).map(|path| key_hasher.prefix(path)));
         };
         add(path);
+        others.iter().for_each(|other| add(other));
         if method == TreeMethod::CopyOrMove
             && let Some(destination) = destination(routed, path)
         {

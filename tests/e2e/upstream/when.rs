@@ -73,12 +73,19 @@ fn a_field_that_a_condition_names_has_no_twin() {
 
 #[test]
 fn copies_of_each_outcome_are_apart_and_a_write_takes_them_all() {
-    let app = echo();
+    let app = Script::answering(|request| {
+        if request.line.starts_with("DELETE") {
+            return b"HTTP/1.1 204 No Content\r\n\r\n".to_vec();
+        }
+        let text = request.to_json().to_string();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len()).into_bytes()
+    });
     let pillion = Pillion::with(&format!(
         "[upstream]\nurl = \"http://{}\"\n[cache]\npurge_from = [\"127.0.0.0/8\"]\n\
          [[routes]]\nmatch = \"GET /page\"\nwhen = {{ query = [\"preview\"] }}\nrewrite = \"/preview-of/page\"\n\
          [[routes]]\nmatch = \"GET /edited\"\nwhen = {{ header = {{ x-plan = \"pro\" }} }}\nrewrite = \"/edited\"\n\
          set_request = {{ x-inner = \"1\" }}\n\
+         [[routes]]\nmatch = \"* /dir/**\"\nwhen = {{ header = {{ x-plan = \"pro\" }} }}\nrewrite = \"/pro/dir/**\"\n\
          [[routes]]\nmatch = \"* /page\"\nwhen = {{ header = {{ x-plan = \"pro\" }} }}\n\
          cache = {{ ttl = \"1h\", scope = \"shared\", key_query = [] }}\n\
          [[routes]]\nmatch = \"GET /page\"\nwhen = {{ query = {{ part = \"*\" }} }}\n\
@@ -119,6 +126,11 @@ fn copies_of_each_outcome_are_apart_and_a_write_takes_them_all() {
             assert_eq!(words(), "HIT HIT HIT HIT HIT");
         }
     }
+    let below = |fields: &[&str]| ask(&pillion, "GET /dir/a", fields).field("x-cache").unwrap();
+    let both = || (below(&[]), below(&["x-plan: pro"]));
+    assert_eq!((both(), both()), (("MISS".into(), "MISS".into()), ("HIT".into(), "HIT".into())));
+    ask(&pillion, "DELETE /dir", &["depth: infinity", "x-plan: pro"]);
+    assert_eq!(both(), ("MISS".into(), "MISS".into()), "a tree is taken at every path of its URL");
     assert_eq!(ask(&pillion, "PURGE /page?part=1", &[]).status, 200);
     assert!(words().ends_with(" HIT MISS HIT"), "a query takes the copies that it has under each route");
 }
