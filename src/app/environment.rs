@@ -72,7 +72,7 @@ fn credential(folder: &Path, name: &OsStr) -> Option<(String, String)> {
     Some((name.to_str()?.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
-/// Returns whether the user wants colors on terminals (https://no-color.org).
+/// Returns whether the user wants colors on terminals (<https://no-color.org>).
 pub(super) fn shows_colors() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
