@@ -27,7 +27,7 @@ const FILES: [(&str, &str); 4] = [
     ),
     ("/etc/pillion/keys.toml", "A usual place for API keys (rate_limit.keys). The file has only hashes."),
     ("/usr/share/doc/pillion/pillion.toml", "The reference: every key with its default and its meaning."),
-    ("/lib/systemd/system/pillion.service", "The unit for systemd."),
+    ("/usr/lib/systemd/system/pillion.service", "The unit for systemd."),
 ];
 
 /// Environment variables that are no options.

@@ -11,9 +11,13 @@ use super::markdown::Document;
 use crate::harness::*;
 
 /// Commands of `sh no-run`, by how they begin, and why they are not run here.
-const NOT_RUN: [(&str, &str); 18] = [
+const NOT_RUN: [(&str, &str); 22] = [
     ("cargo run --release -- demo", "tests/e2e/demo.rs does"),
     ("cargo install --path .", "the same as the release build"),
+    ("deploy/archive", "takes minutes; tests/run --all does"),
+    ("tar ", "tests/archive unpacks what deploy/archive packed"),
+    ("sha256sum ", "tests/archive does"),
+    ("dpkg ", "writes into the system; tests/archive unpacks the package"),
     ("tests/run", "it runs this test"),
     ("pillion run --", "README.md has them in blocks that are run"),
     ("pillion check pillion.toml", "beside a command that is not run; README.md has it in a block that is"),
