@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod operations;
+mod packages;
 mod performance;
 mod poisoning;
 mod privacy;

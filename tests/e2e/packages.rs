@@ -1,15 +1,11 @@
 //! Tests of what packages contain and what services pass to the process: the man page, completions, credentials, and the
 //! environment variables of OpenTelemetry.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod harness;
-
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use harness::*;
+use crate::harness::*;
 
 fn pillion(arguments: &[&str]) -> String {
     let output = Command::new(binary()).args(arguments).stdin(Stdio::null()).output().unwrap();
