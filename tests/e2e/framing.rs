@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
 
-use crate::harness::{self, Pillion, Script, connect, ok, raw};
+use crate::harness::{self, Config, Pillion, Script, connect, ok, raw};
 
 /// Heads that are refused, each with its status. HOST stands for a valid `Host` line.
 const REFUSED: &[(&str, &str, u16)] = &[
@@ -71,11 +71,8 @@ fn bad_heads_are_refused_readably_and_never_reach_the_app() {
 #[test]
 fn oversized_heads_are_431() {
     let app = Script::echo();
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nmax_header_size = \"8KiB\"\nmax_headers = 20\n\
-         [upstream]\nurl = \"http://{}\"\n",
-        app.address
-    ));
+    let pillion =
+        Config::new(app.address).server("max_header_size", "8KiB").server("max_headers", 20).start();
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(100_000));
     let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(20));
     for head in [long, many] {
@@ -118,10 +115,7 @@ fn a_body_that_goes_bad_never_looks_complete_to_the_app() {
 #[test]
 fn too_long_bodies_are_413_by_length_and_by_count() {
     let app = Script::echo();
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"* /small\"\nmax_body_size = \"1KiB\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address).route("* /small", r#"max_body_size = "1KiB""#).start();
     let declared =
         format!("POST /small HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n{}", "a".repeat(200_000));
     assert_eq!(
@@ -144,11 +138,8 @@ fn too_long_bodies_are_413_by_length_and_by_count() {
 #[test]
 fn slow_heads_are_408_and_idle_connections_close_silently() {
     let app = Script::echo();
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nheader_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n\
-         [upstream]\nurl = \"http://{}\"\n",
-        app.address
-    ));
+    let pillion =
+        Config::new(app.address).server("header_timeout", "300ms").server("idle_timeout", "300ms").start();
     assert_eq!(harness::Answer::parse(&raw(pillion.http, "GET / HTTP/1.1\r\nHost: a\r\nX: ")).status, 408);
     assert!(raw(pillion.http, "").is_empty(), "who said nothing is told nothing");
 }
@@ -228,11 +219,8 @@ fn a_head_sent_byte_by_byte_is_taken() {
 #[test]
 fn an_empty_line_between_requests_is_nothing() {
     let app = Script::echo();
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nheader_timeout = \"200ms\"\nidle_timeout = \"600ms\"\n\
-         [upstream]\nurl = \"http://{}\"\n",
-        app.address
-    ));
+    let pillion =
+        Config::new(app.address).server("header_timeout", "200ms").server("idle_timeout", "600ms").start();
     let mut tcp = connect(pillion.http);
     tcp.write_all(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx\r\n").unwrap();
     assert_eq!(harness::read_answer(&mut tcp).status, 200);

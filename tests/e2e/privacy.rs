@@ -81,7 +81,7 @@ fn collapsed(pillion: &Pillion) -> u64 {
 #[test]
 fn n1_1_a_follower_of_a_fetch_takes_only_what_a_stored_copy_would_give_it() {
     let clinic = Clinic::new();
-    let pillion = Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n", clinic.app.address));
+    let pillion = Config::new(clinic.app.address).start();
     let _raise = Raise(&clinic.release);
     for (at, fields) in [
         "cache-control: max-age=0, must-revalidate\netag: \"1\"",
@@ -125,7 +125,7 @@ fn n1_1_a_follower_of_a_fetch_takes_only_what_a_stored_copy_would_give_it() {
 fn n1_1_those_who_cannot_take_a_response_go_to_the_app_side_by_side() {
     const WAITING: usize = 20;
     let clinic = Clinic::new();
-    let pillion = Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n", clinic.app.address));
+    let pillion = Config::new(clinic.app.address).start();
     let _raise = Raise(&clinic.release);
     clinic.says("/open", "cache-control: max-age=0\netag: \"1\"");
     for round in 0..2 {
@@ -158,7 +158,7 @@ fn n1_1_those_who_cannot_take_a_response_go_to_the_app_side_by_side() {
 #[test]
 fn n1_1_a_fetch_longer_than_the_lifetime_serves_those_who_waited_unless_stale_is_forbidden() {
     let clinic = Clinic::new();
-    let pillion = Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n", clinic.app.address));
+    let pillion = Config::new(clinic.app.address).start();
     let _raise = Raise(&clinic.release);
     for (path, fields, fetches) in [
         ("/open/1", "cache-control: max-age=1", 1),
@@ -426,7 +426,7 @@ fn n1_1_a_follower_does_not_get_what_the_leaders_own_bytes_brought_about() {
             }
         })
     };
-    let pillion = Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n", app.address));
+    let pillion = Config::new(app.address).start();
     let _raise = Raise(&release);
     std::thread::scope(|scope| {
         let evil = scope.spawn(|| ask(&pillion, "GET /a", &["x-evil: 1"]));
@@ -442,7 +442,7 @@ fn n1_1_a_follower_does_not_get_what_the_leaders_own_bytes_brought_about() {
 #[test]
 fn n1_1_variants_that_are_known_do_not_wait_for_one_another() {
     let clinic = Clinic::new();
-    let pillion = Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n", clinic.app.address));
+    let pillion = Config::new(clinic.app.address).start();
     let _raise = Raise(&clinic.release);
     clinic.says("/open", "cache-control: max-age=60\nvary: accept-language");
     get(&pillion, "/open");

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub(crate) mod browser;
+mod config;
 pub(crate) mod holding;
 pub(crate) mod origin;
 mod pillion;
@@ -21,6 +22,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+pub(crate) use config::Config;
 pub(crate) use pillion::{Pillion, complete};
 pub(crate) use script::{Request, Script, head, ok};
 pub(crate) use servers::{Nginx, accept, httpbin};

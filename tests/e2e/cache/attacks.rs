@@ -157,10 +157,8 @@ fn a_write_is_followed_to_its_end_although_its_client_left() {
         }
         answer(request, "", &format!("value {}", written.load(Ordering::SeqCst)))
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"GET /a\"\ncache = {{ ttl = \"1h\", scope = \"shared\" }}\n",
-        script.address
-    ));
+    let pillion =
+        Config::new(script.address).route("GET /a", r#"cache = { ttl = "1h", scope = "shared" }"#).start();
     assert_eq!(get(&pillion, "/a").text(), "value 0");
     let mut client = connect(pillion.http);
     client.write_all(b"PUT /a HTTP/1.1\r\nhost: a.example\r\ncontent-length: 0\r\n\r\n").unwrap();
@@ -310,10 +308,7 @@ fn n3_8_what_one_client_is_told_keeps_no_response_to_others_out() {
 #[test]
 fn n3_8_a_variant_that_is_not_stored_keeps_no_other_out() {
     let app = sessions();
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[cache]\ndebug_header = true\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address).cache("debug_header", true).start();
     let accepts = |types: &str| ask(&pillion, "GET /chunked/vary", &[&format!("accept: {types}")]);
     assert!(!status(&accepts("text/html")).contains("stored"));
     let mut asked = 0;

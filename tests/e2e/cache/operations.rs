@@ -132,10 +132,8 @@ fn a_reload_keeps_what_is_stored_and_heeds_what_is_new() {
 fn memory_is_bounded() {
     let content = "x".repeat(100_000);
     let script = Script::answering(move |request| answer(request, "cache-control: max-age=600", &content));
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[cache]\nmax_size = \"1MiB\"\nmax_object_size = \"200KiB\"\n",
-        script.address
-    ));
+    let pillion =
+        Config::new(script.address).cache("max_size", "1MiB").cache("max_object_size", "200KiB").start();
     for at in 0..50 {
         assert_eq!(get(&pillion, &format!("/{at}")).body.len(), 100_000);
         assert!(pillion.metric("pillion_cache_bytes") <= 1_048_576.0 * 1.1);
@@ -167,10 +165,8 @@ fn what_is_too_long_is_passed_on_at_the_pace_of_its_readers() {
             tcp.write_all(b"0\r\n\r\n").unwrap();
         }
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[cache]\nmax_size = \"2MiB\"\nmax_object_size = \"100KiB\"\n",
-        script.address
-    ));
+    let pillion =
+        Config::new(script.address).cache("max_size", "2MiB").cache("max_object_size", "100KiB").start();
     for _ in 0..2 {
         let answer = get(&pillion, "/long");
         assert_eq!(answer.body.len(), 64 * 65_536);
@@ -184,10 +180,7 @@ fn codings_given_out_often_are_made_again_with_more_effort() {
     let items: String = (0..900).map(|n| format!("item {n} of a list, {}; ", n * 7919 % 1000)).collect();
     let content = items.clone();
     let script = Script::answering(move |request| answer(request, "cache-control: max-age=600", &content));
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[compression]\neffort = \"fast\"\n",
-        script.address
-    ));
+    let pillion = Config::new(script.address).table("[compression]", r#"effort = "fast""#).start();
     let of = || ask(&pillion, "GET /a", &["accept-encoding: gzip"]);
     let first = of();
     let mut asked = 0;

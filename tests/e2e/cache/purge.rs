@@ -95,12 +95,13 @@ fn n5_7_a_purge_is_answered_where_it_comes_from_those_who_may() {
 #[test]
 fn n5_7_a_purge_is_neither_limited_nor_sent_to_https() {
     let origin = Origin::new();
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nredirect_https = true\ntrusted_proxies = [\"127.0.0.0/8\"]\n\
-         [upstream]\nurl = \"http://{}\"\n[cache]\npurge_from = [\"127.0.0.0/8\"]\n\
-         [rate_limit]\nenabled = true\n[rate_limit.tiers.free.limits]\nrequests = {{ rate = \"3/h\", burst = 3 }}\n",
-        origin.script.address
-    ));
+    let pillion = Config::new(origin.script.address)
+        .server("redirect_https", true)
+        .server("trusted_proxies", ["127.0.0.0/8"])
+        .cache("purge_from", ["127.0.0.0/8"])
+        .table("[rate_limit]", "enabled = true")
+        .limit("free", "requests", r#"rate = "3/h", burst = 3"#)
+        .start();
     for at in 0..5 {
         let answer = ask(&pillion, "PURGE /a", &["content-length: 0"]);
         assert_eq!(answer.status, 404, "the {at}. purge: {}", answer.text());
@@ -121,11 +122,10 @@ fn n5_7_what_a_purge_overtakes_is_not_stored() {
         }
         answer(request, "", &format!("#{number}"))
     });
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://{}\"\n\
-         [cache]\npurge_from = [\"127.0.0.0/8\"]\n[[routes]]\nmatch = \"GET /**\"\ncache = {{ ttl = \"1h\", scope = \"shared\" }}\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .cache("purge_from", ["127.0.0.0/8"])
+        .route("GET /**", r#"cache = { ttl = "1h", scope = "shared" }"#)
+        .start();
     std::thread::scope(|scope| {
         let before = scope.spawn(|| get(&pillion, "/slow"));
         eventually("the fetch", || (asked.load(Ordering::SeqCst) == 1).then_some(()));

@@ -17,10 +17,10 @@ fn a_shared_route_that_is_not_is_found_out() {
         let who = request.field("authorization").filter(|_| own).unwrap_or("nobody").to_owned();
         answer(request, "", &format!("for {who}"))
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"GET /own/**\"\ncache = {{ ttl = \"1h\", scope = \"shared\" }}\n[[routes]]\nmatch = \"GET /same/**\"\ncache = {{ ttl = \"1h\", scope = \"shared\" }}\n",
-        script.address
-    ));
+    let pillion = Config::new(script.address)
+        .route("GET /own/**", r#"cache = { ttl = "1h", scope = "shared" }"#)
+        .route("GET /same/**", r#"cache = { ttl = "1h", scope = "shared" }"#)
+        .start();
     let of =
         |path: &str, who: &str| ask(&pillion, &format!("GET {path}"), &[&format!("authorization: {who}")]);
     for path in ["/own/a", "/same/a"] {
@@ -52,11 +52,10 @@ fn by_fields(scope: &str) -> (Script, Pillion) {
         let said: Vec<&str> = said.iter().map(|name| request.field(name).unwrap_or("-")).collect();
         answer(request, "cache-control: public, max-age=600", &said.join(" "))
     });
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n\
-         [upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"GET /**\"\ncache = {{ scope = \"{scope}\" }}\n",
-        script.address
-    ));
+    let pillion = Config::new(script.address)
+        .server("trusted_proxies", ["127.0.0.0/8"])
+        .route("GET /**", &format!("cache = {{ scope = \"{scope}\" }}"))
+        .start();
     (script, pillion)
 }
 
@@ -96,11 +95,7 @@ fn n3_9_a_page_that_shows_its_trace_stops_no_shared_route() {
         let trace = request.field("traceparent").unwrap_or("-").to_owned();
         answer(request, "cache-control: public, max-age=600", &trace)
     });
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[upstream]\nurl = \"http://{}\"\n\
-         [[routes]]\nmatch = \"GET /**\"\ncache = {{ scope = \"shared\" }}\n",
-        script.address
-    ));
+    let pillion = Config::new(script.address).route("GET /**", r#"cache = { scope = "shared" }"#).start();
     let metric = |name: &str| pillion.metric(&format!("pillion_cache_tripwire_{name}_total"));
     let trace = |at: u8| format!("traceparent: 00-{:032x}-{:016x}-01", u32::from(at) + 7, at + 1);
     eventually("two comparisons", || {

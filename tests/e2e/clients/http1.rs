@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::tools::{Authority, TLS, curl, curl_fails, curl_json, local, until_trailers, with_tls};
 use crate::harness::{
-    self, HTTP1, HTTP1_0, HTTP2, PATIENCE, Pillion, Script, cases, connect, exchange, ok, read_answer,
+    self, Config, HTTP1, HTTP1_0, HTTP2, PATIENCE, Pillion, Script, cases, connect, exchange, ok, read_answer,
 };
 
 #[test]
@@ -84,11 +84,10 @@ fn curl_uploads_after_100_continue() {
 #[test]
 fn a_refused_upload_is_never_asked_for() {
     let app = Script::echo();
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"* /no/**\"\ndeny = 403\n\
-         [[routes]]\nmatch = \"* /small\"\nmax_body_size = \"1KiB\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .route("* /no/**", "deny = 403")
+        .route("* /small", r#"max_body_size = "1KiB""#)
+        .start();
     for (path, status) in [("/no/way", 403), ("/small", 413)] {
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3000000\r\n\r\n"

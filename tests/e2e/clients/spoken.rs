@@ -4,7 +4,8 @@
 use std::io::{Read, Write};
 
 use crate::harness::{
-    HTTP1, HTTP2, Pillion, Request, Script, cases, connect, eventually, exchange, head, ok, read_answer,
+    Config, HTTP1, HTTP2, Pillion, Request, Script, cases, connect, eventually, exchange, head, ok,
+    read_answer,
 };
 
 fn in_front(app: &Script, more: &str) -> Pillion {
@@ -245,11 +246,10 @@ fn n4_10_interim_responses_come_before_the_response_and_do_not_lengthen_its_time
 #[test]
 fn n4_6_the_scheme_of_the_client_is_counted_from_the_right() {
     let app = Script::echo();
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nredirect_https = true\n\
-         trusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n[upstream]\nurl = \"http://{}\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .server("redirect_https", true)
+        .server("trusted_proxies", ["127.0.0.0/8", "10.0.0.0/8"])
+        .start();
     for (fields, status) in [
         ("", 308),
         ("x-forwarded-proto: https\r\n", 200),

@@ -11,7 +11,7 @@ use http::Response;
 
 use super::clients::{Authority, h2_client};
 use super::tools::{app, echo, tls_app};
-use crate::harness::{Folder, PATIENCE, Pillion, Script, connect, eventually, read_answer};
+use crate::harness::{Config, Folder, PATIENCE, Pillion, Script, connect, eventually, read_answer};
 
 /// Errors of a client, and the status it gets; `None` if the client is gone.
 const FAULTS: [(&str, &str, Option<u16>); 7] = [
@@ -319,10 +319,12 @@ async fn n4_1_a_response_that_is_reset_never_looks_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn n3_3_a_grpc_call_to_an_app_over_http1_holds_a_place() {
     let (app, requests, release) = crate::harness::holding::holding();
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nqueue_timeout = \"100ms\"\nresponse_timeout = \"2s\"\nretries = 0\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .upstream("max_connections", 1)
+        .upstream("queue_timeout", "100ms")
+        .upstream("response_timeout", "2s")
+        .upstream("retries", 0)
+        .start();
     let mut client = h2_client(pillion.http).await;
     let request = || {
         http::Request::post("http://a.test/call").header("content-type", "application/grpc").body(()).unwrap()

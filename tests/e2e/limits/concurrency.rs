@@ -196,10 +196,8 @@ fn a_wait_at_the_gate_is_not_taken_for_the_app_s() {
         std::thread::sleep(std::time::Duration::from_millis(40));
         ok("{}")
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\nadaptive_concurrency = true\n[cache]\nenabled = false\n",
-        app.address
-    ));
+    let pillion =
+        Config::new(app.address).upstream("adaptive_concurrency", true).cache("enabled", false).start();
     let limit = || pillion.metric("pillion_upstream_concurrency_limit{upstream=\"upstream\"}");
     let before = limit();
     // More concurrent requests than allowed: they wait several times as long as a response takes.

@@ -56,10 +56,7 @@ fn n5_1_a_health_path_has_to_answer_well_once() {
             false => ok("served"),
         }
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[upstream.health]\npath = \"/healthz\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address).table("[upstream.health]", r#"path = "/healthz""#).start();
     assert_eq!(pillion.get("/").status, 200);
     assert_eq!(ready(&pillion), 503, "a request that is answered is not the health path");
     sick.store(false, std::sync::atomic::Ordering::SeqCst);

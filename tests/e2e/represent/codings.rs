@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::tools::{JSON, curl, field, get, head_of, items, saying};
-use crate::harness::{self, HTTP1, HTTP2, Pillion, Request, Script, cases, connect, exchange};
+use crate::harness::{self, Config, HTTP1, HTTP2, Pillion, Request, Script, cases, connect, exchange};
 
 /// Tests every combination of coding, method and condition.
 fn every_coding_with_every_method_and_condition(http: &str) {
@@ -327,10 +327,7 @@ fn a_gibibyte_through_gzip_takes_little_memory() {
             left -= take as u64;
         }
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[compression]\neffort = \"fast\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address).table("[compression]", r#"effort = "fast""#).start();
     let before = pillion.process.resident();
     let mut tcp = connect(pillion.http);
     tcp.write_all(b"GET / HTTP/1.1\r\nhost: t\r\naccept-encoding: gzip\r\nconnection: close\r\n\r\n")

@@ -1,7 +1,7 @@
 //! Tests of entity tags, conditional requests, and the freshness lifetime sent to browsers.
 
 use super::tools::{JSON, get, head_of, items, saying};
-use crate::harness::{Pillion, Request, Script, exchange};
+use crate::harness::{Config, Pillion, Request, Script, exchange};
 
 /// An app with strong tags and optimistic locking: one document with a version.
 fn versioned() -> Script {
@@ -66,8 +66,7 @@ fn n4_15_optimistic_locking_works_through_compression() {
 fn the_app_says_304_itself_and_its_tag_comes_back_as_the_client_has_it() {
     let app = versioned();
     // The cache is off because it requests the whole response if it may store it.
-    let pillion =
-        Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\n[cache]\nenabled = false\n", app.address));
+    let pillion = Config::new(app.address).cache("enabled", false).start();
     for (known, shown) in [("W/\"v1\"", "W/\"v1\""), ("\"v1\"", "\"v1\""), ("\"v0\", W/\"v1\"", "W/\"v1\"")] {
         let answer = get(&pillion, "/", &format!("accept-encoding: gzip\r\nif-none-match: {known}\r\n"));
         assert_eq!((answer.status, answer.field("etag").as_deref()), (304, Some(shown)), "{known}");
@@ -138,10 +137,7 @@ fn browsers_are_told_how_long_to_keep_it() {
             if request.line.contains("secret") { "cache-control: no-store\r\n" } else { "expires: 0\r\n" };
         format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\nhi").into_bytes()
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"* /**\"\nbrowser_ttl = \"1h\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address).route("* /**", r#"browser_ttl = "1h""#).start();
     let answer = get(&pillion, "/", "");
     assert_eq!(
         (answer.field("cache-control").as_deref(), answer.field("expires")),

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use super::tools::{eventually_held, pillion};
 use crate::harness::holding::holding;
-use crate::harness::{PATIENCE, Pillion, connect, read_answer};
+use crate::harness::{Config, PATIENCE, Pillion, connect, read_answer};
 
 fn ask(pillion: &Pillion, path: &str, client: &str) -> TcpStream {
     let mut tcp = connect(pillion.http);
@@ -67,12 +67,12 @@ fn n3_4_a_client_cannot_make_itself_many() {
 #[test]
 fn n3_4_nobody_waits_for_the_fetch_of_a_client_that_waits_for_its_own_share() {
     let (app, seen, release) = holding();
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]\n\
-         [upstream]\nurl = \"http://{}\"\nmax_connections = 8\nqueue_timeout = \"15s\"\n\
-         [[routes]]\nmatch = \"GET /hot/**\"\ncache = {{ ttl = \"60s\", scope = \"shared\" }}\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .server("trusted_proxies", ["127.0.0.1"])
+        .upstream("max_connections", 8)
+        .upstream("queue_timeout", "15s")
+        .route("GET /hot/**", r#"cache = { ttl = "60s", scope = "shared" }"#)
+        .start();
     let mut clients: Vec<TcpStream> =
         (0..7).map(|at| ask(&pillion, &format!("/greedy/{at}"), "192.0.2.6")).collect();
     (0..7).for_each(|_| drop(seen.recv_timeout(PATIENCE).unwrap()));

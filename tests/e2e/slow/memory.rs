@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use super::tools::{H2Client, h2_body, h2_client, pillion};
-use crate::harness::{PATIENCE, Pillion, Script, eventually, head, now, read_answer};
+use crate::harness::{Config, PATIENCE, Pillion, Script, eventually, head, now, read_answer};
 
 const MIB: u64 = 1 << 20;
 /// Size of one response in bytes.
@@ -120,11 +120,9 @@ fn n3_4_slow_readers_of_http_1_share_it_too() {
 #[test]
 fn n3_4_content_of_a_cache_key_is_counted_too() {
     let app = Script::echo();
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"POST /key\"\n\
-         cache = {{ ttl = \"1m\", scope = \"shared\", key_body = true }}\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .route("POST /key", r#"cache = { ttl = "1m", scope = "shared", key_body = true }"#)
+        .start();
     let before = pillion.process.resident();
     let uploads: Vec<TcpStream> = (0..20)
         .map(|_| {

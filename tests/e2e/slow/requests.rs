@@ -149,13 +149,12 @@ fn n3_4_a_large_body_is_asked_for_when_its_place_is_there() {
 #[test]
 fn n3_4_refusals_come_before_any_100() {
     let (app, seen) = counting();
-    let pillion = crate::harness::Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[[routes]]\nmatch = \"* /denied\"\ndeny = 403\n\
-         [[routes]]\nmatch = \"* /small\"\nmax_body_size = \"10B\"\n\
-         [rate_limit.tiers.free.limits]\none = {{ rate = \"1/h\", burst = 1, on = \"named\" }}\n\
-         [[routes]]\nmatch = \"* /limited\"\nlimits = [\"one\"]\n",
-        app.address
-    ));
+    let pillion = crate::harness::Config::new(app.address)
+        .route("* /denied", "deny = 403")
+        .route("* /small", r#"max_body_size = "10B""#)
+        .table("[rate_limit.tiers.free.limits]", r#"one = { rate = "1/h", burst = 1, on = "named" }"#)
+        .route("* /limited", r#"limits = ["one"]"#)
+        .start();
     assert_eq!(pillion.get("/limited").status, 200);
     for (path, status) in [("/denied", 403), ("/small", 413), ("/limited", 429)] {
         for length in [100, 100_000] {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::tools::{ONE_PLACE, eventually_held, h2_body, h2_client, held, pillion, sent};
 use crate::harness::{
-    self, HTTP1, HTTP2, PATIENCE, Pillion, Script, cases, eventually, head, ok, read_answer,
+    self, Config, HTTP1, HTTP2, PATIENCE, Pillion, Script, cases, eventually, head, ok, read_answer,
 };
 
 const SIZE: usize = 200 * 1024;
@@ -140,10 +140,11 @@ fn n3_4_nothing_is_held_that_the_client_would_take(version: &str) {
             }
         }
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[cache]\nenabled = false\n[etag]\ngenerate = false\n[compression]\nenabled = false\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .cache("enabled", false)
+        .table("[etag]", "generate = false")
+        .table("[compression]", "enabled = false")
+        .start();
     let url = pillion.url("/");
     let args = ["-sSN", version, "--max-time", "20", "--trace-time", "--trace-ascii", "-", "-o", "/dev/null"];
     let trace = harness::run("curl", &[&args[..], &[&url]].concat());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::tools::head;
 use crate::harness::{
-    self, HTTP1, HTTP1_0, HTTP2, PATIENCE, Pillion, Request, Script, cases, connect, now, ok,
+    self, Config, HTTP1, HTTP1_0, HTTP2, PATIENCE, Pillion, Request, Script, cases, connect, now, ok,
 };
 
 /// Starts an app that sends an event for each word it gets, and ends when the sender is dropped.
@@ -102,10 +102,11 @@ fn events_arrive_as_they_are_sent_over_http_2_too() {
 #[test]
 fn a_quiet_event_stream_outlives_body_timeout_and_takes_no_connection() {
     let (app, words) = events();
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\nbody_timeout = \"300ms\"\nmax_connections = 1\nqueue_timeout = \"100ms\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .upstream("body_timeout", "300ms")
+        .upstream("max_connections", 1)
+        .upstream("queue_timeout", "100ms")
+        .start();
     let mut streams = Vec::new();
     for at in 0..3 {
         let mut tcp = connect(pillion.http);
@@ -128,12 +129,15 @@ fn a_quiet_event_stream_outlives_body_timeout_and_takes_no_connection() {
 fn a_quiet_event_stream_outlives_every_limit_on_clients(version: &str) {
     let short = "300ms";
     let (app, words) = events();
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nheader_timeout = \"{short}\"\nbody_timeout = \"{short}\"\n\
-         send_timeout = \"{short}\"\nidle_timeout = \"{short}\"\n[upstream]\nurl = \"http://{}\"\nbody_timeout = \"{short}\"\n\
-         response_timeout = \"{short}\"\nkeep_alive = \"{short}\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .server("header_timeout", short)
+        .server("body_timeout", short)
+        .server("send_timeout", short)
+        .server("idle_timeout", short)
+        .upstream("body_timeout", short)
+        .upstream("response_timeout", short)
+        .upstream("keep_alive", short)
+        .start();
     let url = pillion.url("/events");
     let mut curl = Command::new("curl");
     curl.args(["-sN", version, "--max-time", "20", &url]).stdout(Stdio::piped());
@@ -163,8 +167,7 @@ fn an_ordinary_body_that_falls_silent_is_cut_visibly() {
             let _ = done.lock().unwrap().recv();
         }
     });
-    let pillion =
-        Pillion::with(&format!("[upstream]\nurl = \"http://{}\"\nbody_timeout = \"300ms\"\n", app.address));
+    let pillion = Config::new(app.address).upstream("body_timeout", "300ms").start();
     let mut tcp = connect(pillion.http);
     tcp.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let head = head(&mut tcp).unwrap();
@@ -180,10 +183,7 @@ fn an_ordinary_body_that_falls_silent_is_cut_visibly() {
 #[test]
 fn event_streams_end_when_draining_starts() {
     let (app, words) = events();
-    let mut pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ndrain_timeout = \"60s\"\n[upstream]\nurl = \"http://{}\"\n",
-        app.address
-    ));
+    let mut pillion = Config::new(app.address).server("drain_timeout", "60s").start();
     let mut tcp = connect(pillion.http);
     tcp.write_all(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let mut reader = BufReader::new(tcp);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::tools::{Bulk, GIB, MIB, assert_flat, discard, generate, growth, head, standing};
-use crate::harness::{PATIENCE, Pillion, Script, connect, ok, read_answer};
+use crate::harness::{Config, PATIENCE, Pillion, Script, connect, ok, read_answer};
 
 #[test]
 fn a_client_that_takes_nothing_for_send_timeout_is_let_go() {
@@ -20,10 +20,7 @@ fn a_client_that_takes_nothing_for_send_timeout_is_let_go() {
             }
         }
     });
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nsend_timeout = \"500ms\"\n[upstream]\nurl = \"http://{}\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address).server("send_timeout", "500ms").start();
     let mut tcp = connect(pillion.http);
     tcp.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     ended.recv_timeout(PATIENCE).expect("the app's connection ends");
@@ -127,11 +124,8 @@ async fn a_slow_reader_of_http_2_gets_the_last_of_a_whole_answer() {
     // The app finishes at once, and the rest waits for the client's windows: longer than `idle_timeout` in total, but
     // never silent for as long as `send_timeout`.
     let app = Script::answering(|_| ok(&"x".repeat(120_000)));
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nidle_timeout = \"200ms\"\nsend_timeout = \"5s\"\n\
-         [upstream]\nurl = \"http://{}\"\n",
-        app.address
-    ));
+    let pillion =
+        Config::new(app.address).server("idle_timeout", "200ms").server("send_timeout", "5s").start();
     let tcp = tokio::net::TcpStream::connect(pillion.http).await.unwrap();
     let (client, connection) = h2::client::Builder::new()
         .initial_window_size(8 * 1024)
@@ -161,11 +155,7 @@ async fn many_streams_of_a_slow_but_steady_reader_of_http_2_all_end() {
     const STREAMS: usize = 12;
     const SIZE: usize = 200_000;
     let app = Script::answering(|_| ok(&"x".repeat(SIZE)));
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nsend_timeout = \"500ms\"\n\
-         [upstream]\nurl = \"http://{}\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address).server("send_timeout", "500ms").start();
     let tcp = tokio::net::TcpStream::connect(pillion.http).await.unwrap();
     let (client, connection) = h2::client::Builder::new()
         .initial_window_size(16 * 1024)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::tools::{ONE_WORKER, healthy, named, request, sample, send};
 use crate::harness::holding::{Raise, holding};
 use crate::harness::{
-    Nginx, Pillion, Request, Script, absent_app, connect, eventually, now, ok, read_answer,
+    Config, Nginx, Pillion, Request, Script, absent_app, connect, eventually, now, ok, read_answer,
 };
 
 #[test]
@@ -329,10 +329,7 @@ fn n4_1_a_response_head_that_is_too_long_for_us_is_no_illness() {
         }
         ok("fine")
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n[upstream.health]\nunhealthy_after = 1\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address).table("[upstream.health]", "unhealthy_after = 1").start();
     assert_eq!(pillion.get("/").status, 200);
     for _ in 0..3 {
         assert_eq!(pillion.get("/long").status, 502);
@@ -363,10 +360,7 @@ fn n3_4_requests_of_one_client_that_fail_make_nobody_unready() {
     let app = crashing();
     for (path, status) in [("/crash", 502), ("/busy", 503), ("/slow", 504)] {
         for method in ["GET", "POST"] {
-            let pillion = Pillion::with(&format!(
-                "[upstream]\nurl = \"http://{}\"\nresponse_timeout = \"200ms\"\n",
-                app.address
-            ));
+            let pillion = Config::new(app.address).upstream("response_timeout", "200ms").start();
             pillion.wait_until_ready();
             for _ in 0..4 {
                 assert_eq!(send(&pillion, method, path).status, status, "{method} {path}");

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use super::tools::{ONE_WORKER, named, request, sample};
 use crate::harness::holding::holding;
-use crate::harness::{PATIENCE, Pillion, connect, eventually, now, read_answer};
+use crate::harness::{Config, PATIENCE, Pillion, connect, eventually, now, read_answer};
 
 #[test]
 fn requests_beyond_the_cap_wait_in_order_and_the_line_is_bounded() {
     let (app, seen, release) = holding();
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nmax_waiting = 2\nqueue_timeout = \"15s\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .upstream("max_connections", 1)
+        .upstream("max_waiting", 2)
+        .upstream("queue_timeout", "15s")
+        .start();
     let mut clients: Vec<TcpStream> = Vec::new();
     for (at, waiting) in [(1, 0.0), (2, 1.0), (3, 2.0)] {
         let mut tcp = connect(pillion.http);
@@ -47,10 +48,8 @@ fn requests_beyond_the_cap_wait_in_order_and_the_line_is_bounded() {
 #[test]
 fn who_waits_longer_than_queue_timeout_gets_503() {
     let (app, seen, release) = holding();
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nqueue_timeout = \"200ms\"\n",
-        app.address
-    ));
+    let pillion =
+        Config::new(app.address).upstream("max_connections", 1).upstream("queue_timeout", "200ms").start();
     let mut first = connect(pillion.http);
     first.write_all(request("GET", "/1").as_bytes()).unwrap();
     seen.recv_timeout(PATIENCE).unwrap();
@@ -72,11 +71,11 @@ fn who_waits_longer_than_queue_timeout_gets_503() {
 #[test]
 fn idle_connections_hold_no_permit_and_clients_that_leave_give_theirs_back() {
     let (app, seen, release) = holding();
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n\
-         [upstream]\nurl = \"http://{}\"\nmax_connections = 1\nqueue_timeout = \"15s\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .server("workers", 2)
+        .upstream("max_connections", 1)
+        .upstream("queue_timeout", "15s")
+        .start();
     // Two open connections on two workers take turns at the single permit.
     let mut clients = [connect(pillion.http), connect(pillion.http)];
     for _ in 0..5 {
@@ -135,11 +134,12 @@ fn a_hanging_app_does_not_hold_up_another() {
 #[test]
 fn who_leaves_the_line_makes_room_in_it() {
     let (app, seen, release) = holding();
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nmax_waiting = 1\nqueue_timeout = \"15s\"\n\
-         [cache]\nenabled = false\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .upstream("max_connections", 1)
+        .upstream("max_waiting", 1)
+        .upstream("queue_timeout", "15s")
+        .cache("enabled", false)
+        .start();
     let waiting = |count: f64| {
         eventually("so many wait", || {
             (sample(&pillion, "pillion_upstream_waiting", "") == Some(count)).then_some(())

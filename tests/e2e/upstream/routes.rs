@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::tools::named;
-use crate::harness::{self, Pillion, Script, ok};
+use crate::harness::{self, Config, Pillion, Script, ok};
 
 #[test]
 fn routes_name_their_app() {
@@ -34,18 +34,7 @@ fn routes_rewrite_refuse_redirect_and_edit() {
         answer.splice(at..at, *b"server: secret/1.0\r\nx-kind: app\r\n");
         answer
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\n\
-         [[routes]]\nmatch = \"* /v1/**\"\nrewrite = \"/api/**\"\n\
-         deprecated = {{ since = \"2026-01-01\", sunset = \"2026-12-31\", link = \"https://example.com/v2\" }}\n\
-         [[routes]]\nmatch = \"GET /u/{{id}}/p/{{page}}\"\nrewrite = \"/pages/{{page}}/of/{{id}}\"\n\
-         [[routes]]\nmatch = \"* /api/edited\"\nset_request = {{ x-tenant = \"clinic\", accept = \"text/plain\" }}\nremove_request = [\"x-secret\"]\n\
-         set_response = {{ x-kind = \"edited\" }}\nremove_response = [\"server\"]\n\
-         [[routes]]\nmatch = \"* /internal/**\"\ndeny = 404\n\
-         [[routes]]\nmatch = \"* /gone\"\ndeny = 410\n\
-         [[routes]]\nmatch = \"GET /old/**\"\nredirect = {{ to = \"https://example.com/new/**\", status = 301 }}\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address).route("* /v1/**", "rewrite = \"/api/**\"\ndeprecated = { since = \"2026-01-01\", sunset = \"2026-12-31\", link = \"https://example.com/v2\" }").route("GET /u/{id}/p/{page}", r#"rewrite = "/pages/{page}/of/{id}""#).route("* /api/edited", "set_request = { x-tenant = \"clinic\", accept = \"text/plain\" }\nremove_request = [\"x-secret\"]\nset_response = { x-kind = \"edited\" }\nremove_response = [\"server\"]").route("* /internal/**", "deny = 404").route("* /gone", "deny = 410").route("GET /old/**", r#"redirect = { to = "https://example.com/new/**", status = 301 }"#).start();
     let answer = pillion.get("/v1/patients/7?x=1");
     assert_eq!(answer.json()["target"], "/api/patients/7?x=1");
     assert_eq!(answer.field("deprecation").unwrap(), "@1767225600");

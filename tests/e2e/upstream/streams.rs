@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::tools::sample;
 use crate::harness::holding::holding;
-use crate::harness::{Answer, PATIENCE, Pillion, Script, connect, eventually, ok, printed, read_answer};
+use crate::harness::{
+    Answer, Config, PATIENCE, Pillion, Script, connect, eventually, ok, printed, read_answer,
+};
 
 /// Claims by which a request may look like a stream.
 const WORDS: [&str; 5] = [
@@ -28,10 +30,13 @@ fn send(pillion: &Pillion, head: &str, words: &str) -> Answer {
 fn n3_3_words_of_a_request_lift_neither_max_connections_nor_response_timeout() {
     for words in WORDS {
         let (app, requests, release) = holding();
-        let pillion = Pillion::with(&format!(
-            "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nqueue_timeout = \"100ms\"\nresponse_timeout = \"2s\"\nretries = 0\n[cache]\nenabled = false\n",
-            app.address
-        ));
+        let pillion = Config::new(app.address)
+            .upstream("max_connections", 1)
+            .upstream("queue_timeout", "100ms")
+            .upstream("response_timeout", "2s")
+            .upstream("retries", 0)
+            .cache("enabled", false)
+            .start();
         std::thread::scope(|scope| {
             let held = scope.spawn(|| send(&pillion, "GET /held", words));
             requests.recv_timeout(PATIENCE).unwrap();
@@ -46,10 +51,11 @@ fn n3_3_words_of_a_request_lift_neither_max_connections_nor_response_timeout() {
 fn n3_3_words_of_a_request_do_not_pass_the_gate() {
     for words in ["content-type: application/grpc\r\n", "connection: upgrade\r\nupgrade: x\r\n"] {
         let (app, requests, release) = holding();
-        let pillion = Pillion::with(&format!(
-            "[upstream]\nurl = \"http://{}\"\nadaptive_concurrency = true\nqueue_timeout = \"100ms\"\n[cache]\nenabled = false\n",
-            app.address
-        ));
+        let pillion = Config::new(app.address)
+            .upstream("adaptive_concurrency", true)
+            .upstream("queue_timeout", "100ms")
+            .cache("enabled", false)
+            .start();
         let most = pillion.metric("pillion_upstream_concurrency_limit{upstream=\"upstream\"}") as usize;
         std::thread::scope(|scope| {
             for _ in 0..most + 2 {
@@ -67,11 +73,8 @@ fn n3_3_words_of_a_request_do_not_pass_the_gate() {
 #[test]
 fn n3_3_words_of_a_request_do_not_lift_body_timeout() {
     let app = Script::echo();
-    let pillion = Pillion::with(&format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nbody_timeout = \"300ms\"\n[upstream]\nurl = \"http://{}\"\n\
-         [[routes]]\nmatch = \"* /stream\"\nstream = true\n",
-        app.address
-    ));
+    let pillion =
+        Config::new(app.address).server("body_timeout", "300ms").route("* /stream", "stream = true").start();
     for words in WORDS {
         let mut tcp = connect(pillion.http);
         write!(tcp, "POST /x HTTP/1.1\r\nhost: a\r\n{words}content-length: 100000\r\n\r\nbegin").unwrap();
@@ -91,11 +94,14 @@ fn n3_3_words_of_a_request_do_not_lift_body_timeout() {
 #[test]
 fn n3_3_a_route_says_that_its_requests_are_streams() {
     let (app, requests, release) = holding();
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nmax_streams = 1\nqueue_timeout = \"100ms\"\nresponse_timeout = \"300ms\"\nadaptive_concurrency = true\n\
-         [[routes]]\nmatch = \"GET /stream\"\nstream = true\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .upstream("max_connections", 1)
+        .upstream("max_streams", 1)
+        .upstream("queue_timeout", "100ms")
+        .upstream("response_timeout", "300ms")
+        .upstream("adaptive_concurrency", true)
+        .route("GET /stream", "stream = true")
+        .start();
     std::thread::scope(|scope| {
         let held = scope.spawn(|| send(&pillion, "GET /stream", ""));
         requests.recv_timeout(PATIENCE).unwrap();
@@ -127,10 +133,11 @@ fn n3_3_a_stream_of_a_route_may_be_silent_between_its_bytes() {
         std::thread::sleep(Duration::from_millis(700));
         let _ = tcp.write_all(b"4\r\n end\r\n0\r\n\r\n");
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\nmax_connections = 1\nbody_timeout = \"300ms\"\n[[routes]]\nmatch = \"GET /stream\"\nstream = true\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .upstream("max_connections", 1)
+        .upstream("body_timeout", "300ms")
+        .route("GET /stream", "stream = true")
+        .start();
     std::thread::scope(|scope| {
         let stream = scope.spawn(|| send(&pillion, "GET /stream", ""));
         eventually("it is on its way", || (connections.load(Ordering::SeqCst) == 1).then_some(()));

@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::tools::sample;
-use crate::harness::{Pillion, Request, Script, absent_app, connect, eventually, now, ok, read_answer};
+use crate::harness::{
+    Config, Pillion, Request, Script, absent_app, connect, eventually, now, ok, read_answer,
+};
 
 #[test]
 fn a_refused_connection_is_502_and_says_nothing_of_where_the_app_is() {
@@ -28,11 +30,11 @@ fn an_app_that_thinks_too_long_is_504_and_a_route_may_give_it_more_or_less() {
         std::thread::sleep(Duration::from_millis(if line.contains("/slow") { 700 } else { 0 }));
         ok("")
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\nresponse_timeout = \"300ms\"\n\
-         [[routes]]\nmatch = \"* /slow/patient\"\ntimeout = \"10s\"\n[[routes]]\nmatch = \"* /slow/hasty\"\ntimeout = \"50ms\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address)
+        .upstream("response_timeout", "300ms")
+        .route("* /slow/patient", r#"timeout = "10s""#)
+        .route("* /slow/hasty", r#"timeout = "50ms""#)
+        .start();
     let since = now();
     let late = pillion.get("/slow");
     assert_eq!(late.status, 504);
@@ -101,10 +103,7 @@ fn an_answer_that_drips_is_bounded_by_the_response_timeout_as_a_whole() {
             }
         }
     });
-    let pillion = Pillion::with(&format!(
-        "[upstream]\nurl = \"http://{}\"\nresponse_timeout = \"400ms\"\n",
-        app.address
-    ));
+    let pillion = Config::new(app.address).upstream("response_timeout", "400ms").start();
     let since = now();
     assert_eq!(pillion.get("/").status, 504);
     assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
