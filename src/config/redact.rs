@@ -25,6 +25,13 @@ const SECRETS: [&str; 12] = [
     "webhook",
 ];
 
+/// Keys whose values are shown also where the line is not TOML: no secret stands under them.
+const PLAIN: [&str; 24] = [
+    "url", "replicas", "listen", "admin", "probes", "workers", "match", "deny", "rewrite", "upstream",
+    "timeout", "cache", "tags", "on", "paths", "rate", "burst", "types", "codings", "level", "format",
+    "access", "retries", "interval",
+];
+
 /// Whether what stands under a key is not shown.
 pub(super) fn is_secret(key: &str) -> bool {
     let name = log::bare(key);
@@ -36,7 +43,8 @@ pub(super) fn is_secret(key: &str) -> bool {
 pub(super) fn line(text: &str, start: usize, of_value: bool) -> String {
     let line = text[start..].lines().next().unwrap_or("");
     let mut hidden = passwords(line);
-    let value = line.find(['=', ':']).filter(|_| !of_value);
+    let is_plain = |end: &usize| PLAIN.contains(&line[..*end].trim());
+    let value = line.find(['=', ':']).filter(|end| !of_value && !is_plain(end));
     let from = secret_in(line).into_iter().chain(value).min();
     let from = from.or_else(|| continues_secret(&text[..start]).then_some(0));
     hidden.extend(from.map(|from| from..line.len()));
@@ -181,6 +189,9 @@ mod tests {
         }
         assert_eq!(line("admin_tokn = \"S3\"", 0, false), "admin_tokn = ****");
         assert_eq!(line("admin_tokn: \"S3", 0, false), "admin_tokn* ***");
+        assert_eq!(line("url = http://a", 0, false), "url = http://a");
+        assert_eq!(line("url = http://me:S3@a", 0, false), "url = http://me:**@a");
+        assert_eq!(line("match = \"GET /x # token = S3", 0, false), "match = \"GET /x # token = **");
         assert_eq!(message("\"http://a:b:c@d@h\" is none"), "\"http://a:*****@h\" is none");
     }
 

@@ -106,7 +106,8 @@ impl Reloader {
         }
         let changed = difference(&old.policy, &policy);
         self.forget_edited(&old.policy, &policy);
-        log_notices(&policy.notices);
+        // A hint is about where the process runs, and was logged at the start.
+        log_notices(policy.notices.iter().filter(|notice| notice.severity != Severity::Hint));
         self.resize(old.policy.server.max_connections, policy.server.max_connections);
         (self.set_level)(policy.log.level);
         // A reload keeps what the command switched, unless the file says something new.
@@ -166,7 +167,7 @@ impl Reloader {
 }
 
 /// Logs the warnings and hints about a configuration, each with its place.
-pub(crate) fn log_notices(notices: &[Notice]) {
+pub(crate) fn log_notices<'a>(notices: impl IntoIterator<Item = &'a Notice>) {
     for notice in notices {
         let (line, place) = (notice.line(), notice.at());
         match notice.severity {

@@ -97,6 +97,8 @@ fn values_of_secrets_are_hidden_and_nothing_else() {
     ] {
         assert!(shown.contains(&format!(" | {line}\n")), "{line} in\n{shown}");
     }
+    let shown = check("[upstream]\nurl = http://app:3000\n[server]\nadmin_token = S3CRET\n", &[]).stderr;
+    assert!(shown.contains(" | url = http://app:3000\n") && !shown.contains("S3CRET"), "{shown}");
     const SECRETS: &str = "[server]\nadmin_token = [\"S3CRET\"]\n[identity]\nhash_key = \"S3CRET\" # short\n\
         [upstream]\nurl = \"http://me:S3CRET@a/x\"\n[[routes]]\nmatch = \"GET /\"\nset_request = { x = 53037 }\n";
     let shown = check(SECRETS, &[]).stderr;
