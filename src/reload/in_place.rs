@@ -158,6 +158,10 @@ pub(super) fn dropped(old: &Policy, new: &Policy) -> Option<String> {
         if denies(&route.action) && !same.clone().any(|other| denies(&other.action)) {
             return Some(format!("the deny of {label} is gone"));
         }
+        if route.allow.is_some() && !same.clone().any(|other| other.allow.is_some() || denies(&other.action))
+        {
+            return Some(format!("the allow of {label} is gone"));
+        }
         let is_limited = !route.limits.named.is_empty() || route.limits.concurrency.is_some();
         let stays = same.any(|other| {
             other.limits.named.len() >= route.limits.named.len()
@@ -217,6 +221,7 @@ mod tests {
     #[test]
     fn version_that_drops_a_guard_is_told() {
         const DENY: &str = "[[routes]]\nmatch = \"* /admin/**\"\ndeny = 404\n";
+        const ALLOW: &str = "[[routes]]\nmatch = \"* /admin/**\"\nallow = [\"10.0.0.0/8\"]\n";
         const OTHER: &str = "[[routes]]\nmatch = \"GET /a\"\ntimeout = \"1s\"\n";
         const TIER: &str =
             "[rate_limit.tiers.free.limits]\na = { rate = \"1/s\" }\nb = { rate = \"9/min\" }\n";
@@ -230,6 +235,12 @@ mod tests {
             (DENY, OTHER, Some("the deny of /admin/** is gone")),
             (DENY, &format!("{OTHER}{DENY}"), None),
             (DENY, "[[routes]]\nmatch = \"* /admin/**\"\ndeny = 410\n", None),
+            (
+                ALLOW,
+                "[[routes]]\nmatch = \"* /admin/**\"\ntimeout = \"1s\"\n",
+                Some("the allow of /admin/** is gone"),
+            ),
+            (ALLOW, DENY, None),
             (&many, &two, Some("2 of 5 routes are left")),
             (&many, &three, None),
             (TIER, "", Some("no limit is applied any more")),

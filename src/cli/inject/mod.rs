@@ -2,6 +2,7 @@
 //! lead to it.
 
 mod error;
+mod options;
 mod ports;
 mod service;
 mod sidecar;
@@ -10,45 +11,16 @@ mod workload;
 use std::fmt::Write as _;
 use std::io::Read as _;
 
-use clap::Args;
-
 use super::generate::write;
 use super::output::{PROBLEMS, complain, fail};
 use crate::yaml::{Document, Node, Value, parse};
 use error::InjectError;
+pub(super) use options::Options;
 use service::Effect;
 use workload::Injected;
 
 /// Maximum size of the input, in bytes.
 const MAX_INPUT: u64 = 16 * 1024 * 1024;
-
-/// The arguments of `pillion inject`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example: pillion inject < app.yaml | kubectl apply -f -\n\n\
-    The manifest comes on standard input. Each Deployment, StatefulSet, DaemonSet, Job, CronJob and Pod gets the sidecar; \
-    a Service of the input that leads to the app's port leads to the sidecar. Everything else stays as it is. Documents \
-    that change lose their comments. The configuration is the key pillion.toml of a ConfigMap:\n\n  \
-    kubectl create configmap pillion --from-file=pillion.toml")]
-pub(super) struct Options {
-    /// A native sidecar, for Kubernetes 1.30 and later (default)
-    #[arg(long, conflicts_with = "classic")]
-    native: bool,
-    /// A container beside the app, for older clusters; not for Jobs, which would never end
-    #[arg(long)]
-    classic: bool,
-    /// The container of the app, where several have ports or one has a hostPort
-    #[arg(long, value_name = "NAME")]
-    container: Option<String>,
-    /// The port of the app, by name or number, where its container has several or none
-    #[arg(long, value_name = "PORT")]
-    port: Option<String>,
-    /// The image of the sidecar
-    #[arg(long, value_name = "IMAGE", default_value = concat!("pillion:", env!("CARGO_PKG_VERSION")))]
-    image: String,
-    /// The ConfigMap that has pillion.toml
-    #[arg(long, value_name = "NAME", default_value = "pillion")]
-    config_map: String,
-}
 
 /// Reads a manifest, writes it with the sidecar, and says on standard error what changed.
 pub(super) fn run(options: Options) -> u8 {

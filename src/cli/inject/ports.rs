@@ -1,7 +1,6 @@
 //! The port of the app, and ports for the sidecar that no container of the pod uses.
 
-use super::Options;
-use super::service;
+use super::options::Options;
 use crate::yaml::Node;
 
 /// The ports on which the sidecar takes requests, in order of preference.
@@ -10,6 +9,13 @@ const LISTEN: [u16; 3] = [8080, 18080, 28080];
 const PROBES: [u16; 3] = [9901, 19901, 29901];
 /// The port of the admin listener, on loopback.
 const ADMIN: u16 = 9900;
+
+/// The target of a Service's port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    /// A number, or the name of a port of a container.
+    pub port: &'a str,
+}
 
 /// The ports of a pod with the sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +98,7 @@ pub(super) fn app<'a>(pod: &'a Node, options: &Options) -> Result<&'a Node, Stri
 pub(super) fn choose(
     pod: &Node,
     container: &Node,
-    targets: &[service::Target<'_>],
+    targets: &[Target<'_>],
     options: &Options,
 ) -> Result<Ports, String> {
     let declared: Vec<(Option<&str>, u16)> =

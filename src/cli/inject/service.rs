@@ -1,14 +1,15 @@
 //! Services that lead to a workload: their target ports.
 
-use super::ports::{self, Ports};
-use super::workload::BehindService;
+use super::ports::{self, Ports, Target};
 use crate::yaml::{Node, Value};
 
-/// The target of a Service's port.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Target<'a> {
-    /// A number, or the name of a port of a container.
-    pub port: &'a str,
+/// What a Service needs to know of a workload that takes requests through the sidecar.
+pub(super) struct BehindService {
+    pub labels: Node,
+    pub namespace: Option<String>,
+    /// The container of the app.
+    pub container: Node,
+    pub ports: Ports,
 }
 
 /// Returns the namespace of an object as it is written.

@@ -1,6 +1,6 @@
 //! The sidecar as a container of a pod.
 
-use super::Options;
+use super::options::Options;
 use super::ports::Ports;
 use crate::yaml::{Node, YamlError, parse};
 

@@ -1,3 +1,5 @@
+//! Manifests as people have them, and what becomes of them.
+
 use super::{Options, inject};
 use crate::yaml::{Node, parse};
 
@@ -87,7 +89,7 @@ fn a_service_of_the_input_leads_to_the_sidecar() {
     };
     assert_eq!(target(&made(&both, &options())), "8080");
     // Before the workload too.
-    let service_first = format!("{}{}", SERVICE.trim_start_matches("---\n"), format!("---\n{DEPLOYMENT}"));
+    let service_first = format!("{}---\n{DEPLOYMENT}", SERVICE.trim_start_matches("---\n"));
     let roots = made(&service_first, &options());
     assert_eq!(
         roots[0].at(&["spec", "ports"]).unwrap().items()[0].get("targetPort").unwrap().text(),
@@ -130,7 +132,7 @@ fn applying_twice_changes_nothing() {
 #[test]
 fn documents_that_do_not_change_keep_their_comments() {
     let other = "---\n# A comment.\nkind: ConfigMap   # and another\nmetadata: {name: x}\n";
-    let (output, _) = inject(&format!("{other}{}", format!("---\n{DEPLOYMENT}")), &options()).unwrap();
+    let (output, _) = inject(&format!("{other}---\n{DEPLOYMENT}"), &options()).unwrap();
     assert!(output.starts_with(other), "{output}");
 }
 

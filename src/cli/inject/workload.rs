@@ -1,8 +1,10 @@
 //! Workloads: the objects that run containers.
 
 use super::error::InjectError;
+use super::options::Options;
 use super::ports::{self, Ports};
-use super::{Options, service, sidecar};
+use super::service::{self, BehindService};
+use super::sidecar;
 use crate::yaml::{Node, Value, YamlError};
 
 /// The time in seconds that a pod gets to end: more than the app's sleep, drain_delay and drain_timeout together.
@@ -32,15 +34,6 @@ enum Form {
     Job,
     /// It takes requests through the sidecar.
     InFront(Box<BehindService>),
-}
-
-/// What a Service needs to know of a workload that takes requests through the sidecar.
-pub(super) struct BehindService {
-    pub labels: Node,
-    pub namespace: Option<String>,
-    /// The container of the app.
-    pub container: Node,
-    pub ports: Ports,
 }
 
 impl Injected {
@@ -112,7 +105,7 @@ pub(super) fn inject(
     let targets = service::targets(objects, &labels, namespace.as_deref());
     let ports = ports::choose(pod, &container, &targets, options).map_err(wrong)?;
     let mut added = sidecar::in_front(options, ports)?;
-    let app = app_mut(pod, ports::name(&container));
+    let app = container_mut(pod, ports::name(&container));
     if let Some(app) = app {
         take_over_host_port(app, &mut added, ports);
         keep_running(app, options)?;
@@ -171,7 +164,7 @@ fn add_first(pod: &mut Node, container: Node) {
     }
 }
 
-fn app_mut<'a>(pod: &'a mut Node, name: &str) -> Option<&'a mut Node> {
+fn container_mut<'a>(pod: &'a mut Node, name: &str) -> Option<&'a mut Node> {
     match pod.at_mut(&["containers"]) {
         Some(Node { value: Value::Sequence(items), .. }) => {
             items.iter_mut().find(|container| ports::name(container) == name)

@@ -25,7 +25,7 @@ pub(super) struct Directive {
 
 /// The place of a directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cli::convert) struct Place {
+pub(crate) struct Place {
     pub file: Rc<str>,
     pub line: usize,
 }
@@ -57,7 +57,7 @@ impl Directive {
 
 /// The reason why a configuration is not read.
 #[derive(Debug)]
-pub(in crate::cli::convert) enum ReadError {
+pub(crate) enum ReadError {
     File(PathBuf, std::io::Error),
     Syntax(Place, &'static str),
     TooMany(Place, &'static str),

@@ -202,7 +202,7 @@ impl Converter {
         self.limits(directive.inner(), &mut settings);
         let hosts = if hosts.is_empty() { vec![""] } else { hosts };
         let server = Server { hosts, settings };
-        let (mut locations, mut answered) = (Vec::new(), false);
+        let (mut locations, mut responds) = (Vec::new(), false);
         for directive in left {
             match directive.name.as_str() {
                 "listen"
@@ -213,7 +213,7 @@ impl Converter {
                 | "http2" => {}
                 "location" => locations.push(directive),
                 "return" => {
-                    answered = true;
+                    responds = true;
                     let place = note(&directive.place, &directive.shown(), "");
                     let settings = server.settings.clone();
                     self.route(&server, (&place, "/**"), settings, &[directive], Vec::new());
@@ -247,7 +247,7 @@ impl Converter {
             let pass = left.iter().find(|directive| directive.name == "proxy_pass");
             pass.and_then(|pass| self.upstream(pass, &settings));
         }
-        let has_root = answered || root.is_some();
+        let has_root = responds || root.is_some();
         for location in &locations {
             self.location(location, &server);
         }
@@ -325,8 +325,8 @@ impl Converter {
                 _ => comments.push(note(&directive.place, &directive.shown(), "")),
             }
         }
-        let mut is_answered = !route.lines.is_empty();
-        if let Some(pass) = sent.filter(|_| !is_answered) {
+        let mut has_action = !route.lines.is_empty();
+        if let Some(pass) = sent.filter(|_| !has_action) {
             match self.upstream(pass, &settings) {
                 Some((upstream, uri)) => {
                     if upstream > 0 {
@@ -343,13 +343,13 @@ impl Converter {
                     let why = "it has a variable; name an upstream in place of deny";
                     comments.push(note(&pass.place, &pass.shown(), why));
                     route.lines.push(("deny".to_owned(), "503".to_owned()));
-                    is_answered = true;
+                    has_action = true;
                 }
             }
-            if !is_answered {
+            if !has_action {
                 settings.lines(&mut route, self.body_size.as_deref());
             }
-        } else if !is_answered {
+        } else if !has_action {
             // Nothing sends it anywhere: the remarks are all there is.
             self.output
                 .notes
