@@ -29,7 +29,7 @@ pub(super) struct Options {
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// The port of the app in its container, where the service has several or none
-    #[arg(long, value_name = "PORT")]
+    #[arg(long = "app-port", value_name = "PORT")]
     port: Option<u16>,
     /// The image of Pillion
     #[arg(long, value_name = "IMAGE", default_value = concat!("pillion:", env!("CARGO_PKG_VERSION")))]
@@ -136,14 +136,14 @@ fn override_file(compose: &Node, options: &Options, mounts: bool) -> Result<Stri
             [one] if one.number::<u16>().is_some() => one.number().unwrap_or_default(),
             _ => {
                 return wrong(format!(
-                    "service {name:?} publishes no port; give the port on which the app listens with --port"
+                    "service {name:?} publishes no port; give the port on which the app listens with --app-port"
                 ));
             }
         },
         (None, several) => {
             let shown: Vec<_> = several.iter().map(|port| port.container.to_string()).collect();
             return wrong(format!(
-                "service {name:?} publishes several ports ({}); name the app's with --port",
+                "service {name:?} publishes several ports ({}); name the app's with --app-port",
                 shown.join(", ")
             ));
         }
@@ -284,7 +284,7 @@ mod tests {
     fn a_service_that_cannot_be_fronted_is_told_with_its_remedy() {
         for (compose, service, problem) in [
             ("services: {web: {}}", "api", "the services are web"),
-            ("services: {web: {}}", "web", "--port"),
+            ("services: {web: {}}", "web", "--app-port"),
             ("services: {web: {ports: ['1:1', '2:2']}}", "web", "several ports (1, 2)"),
             ("services: {web: {network_mode: host, ports: ['1:1']}}", "web", "network_mode"),
             ("services: {web: {ports: ['1:1']}, pillion: {}}", "web", "already"),

@@ -1,6 +1,7 @@
 //! The access log: one line for each request, as JSON or as readable text. Secrets are masked by the names that the
 //! configuration lists. The file `writer` moves lines out of the process.
 
+mod access_log;
 mod event;
 mod json;
 mod line;
@@ -11,61 +12,9 @@ mod readable;
 mod time;
 mod writer;
 
-use std::cell::RefCell;
-use std::time::Duration;
-
-use http::StatusCode;
-
-use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
-use crate::rendering::render_cache::DirectMappedCache;
-
-use members::Members;
-use readable::Style;
-
+pub(crate) use access_log::AccessLog;
 pub(crate) use event::{JsonEvents, LocalTime};
 pub(crate) use line::{Decision, Line};
 pub(crate) use mask::{BOTH, MASK, Secrets, TOGETHER, bare, is_secret, masked};
 pub(crate) use time::of_unix as rfc3339;
 pub(crate) use writer::{LogQueue, Target, Writer};
-
-/// The access log of one worker.
-pub(crate) struct AccessLog {
-    lines: LogQueue,
-    recurring: RefCell<DirectMappedCache<Members>>,
-}
-
-impl AccessLog {
-    /// Creates an access log that writes to `lines`.
-    pub(crate) fn new(lines: LogQueue) -> AccessLog {
-        AccessLog { lines, recurring: RefCell::new(DirectMappedCache::NONE) }
-    }
-
-    /// Returns whether a request is logged.
-    pub(crate) fn wants(
-        &self,
-        policy: &LogPolicy,
-        status: StatusCode,
-        failed: bool,
-        duration: Duration,
-    ) -> bool {
-        let error = failed || status.is_server_error();
-        let slow = duration >= policy.slow;
-        match policy.access {
-            Which::Off => false,
-            Which::Errors => error,
-            Which::Slow => error || slow,
-            Which::All => error || slow || policy.sample >= 1.0 || fastrand::f64() < policy.sample,
-        }
-    }
-
-    /// Appends a line, or drops and counts it if the buffer is full.
-    pub(crate) fn write(&self, policy: &LogPolicy, line: &Line<'_>) {
-        self.lines.append(|out| match policy.format {
-            LogFormat::Json => json::write(out, &mut self.recurring.borrow_mut(), line),
-            // Passes a copy: a reference would force the line into memory, which the branch for JSON avoids.
-            LogFormat::Pretty => {
-                readable::write(out, *line, Style { color: policy.color, verbose: policy.verbose });
-            }
-        });
-    }
-}

@@ -20,7 +20,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     pub container: Option<String>,
     /// The port of the app, by name or number, where its container has several or none
-    #[arg(long, value_name = "PORT")]
+    #[arg(long = "app-port", value_name = "PORT")]
     pub port: Option<String>,
     /// The image of the sidecar
     #[arg(long, value_name = "IMAGE", default_value = concat!("pillion:", env!("CARGO_PKG_VERSION")))]

@@ -93,7 +93,7 @@ pub(super) fn app<'a>(pod: &'a Node, options: &Options) -> Result<&'a Node, Stri
 }
 
 /// Finds the port of the app in its container, and free ports for the sidecar. The port is the one that is named with
-/// `--port` if the container has it; else its only one; else the only one that a Service of the input leads to. The error
+/// `--app-port` if the container has it; else its only one; else the only one that a Service of the input leads to. The error
 /// tells the remedy.
 pub(super) fn choose(
     pod: &Node,
@@ -117,14 +117,14 @@ pub(super) fn choose(
                 ([one], _) => *one,
                 (_, []) => {
                     return Err(format!(
-                        "container {:?} names no port; give the port on which the app listens with --port",
+                        "container {:?} names no port; give the port on which the app listens with --app-port",
                         name(container)
                     ));
                 }
                 (_, declared) => {
                     let shown: Vec<_> = declared.iter().map(|(_, number)| number.to_string()).collect();
                     return Err(format!(
-                        "container {:?} has several ports ({}); name the app's with --port",
+                        "container {:?} has several ports ({}); name the app's with --app-port",
                         name(container),
                         shown.join(", ")
                     ));

@@ -218,7 +218,9 @@ fn a_host_port_moves_to_the_sidecar_if_the_container_is_named() {
 #[test]
 fn the_service_tells_which_of_several_ports_is_the_apps() {
     let text = DEPLOYMENT.replace("ports: [{", "ports: [{name: metrics, containerPort: 9100}, {");
-    assert!(problem(&text, &options()).contains("several ports (9100, 3000); name the app's with --port"));
+    assert!(
+        problem(&text, &options()).contains("several ports (9100, 3000); name the app's with --app-port")
+    );
     let roots = made(&format!("{text}{SERVICE}"), &options());
     assert_eq!(
         roots[1].at(&["spec", "ports"]).unwrap().items()[0].get("targetPort").unwrap().text(),
@@ -251,7 +253,7 @@ fn a_manifest_that_gets_no_sidecar_is_told_why() {
         ("kind: ConfigMap\n".to_owned(), "no Deployment"),
         (String::new(), "no Deployment"),
         ("a: [\n".to_owned(), "not valid YAML: line"),
-        (with("ports: [{name: http, containerPort: 3000}]\n", "\n"), "listens with --port"),
+        (with("ports: [{name: http, containerPort: 3000}]\n", "\n"), "listens with --app-port"),
         (
             with("containers:\n", "containers:\n        - {name: b, ports: [{containerPort: 1}]}\n"),
             "one of b, app",

@@ -133,7 +133,7 @@ pub(super) fn unused(found: &[Injected], options: &Options) -> Option<String> {
         && !apps.any(|(_, app)| ports::resolve(&app.container, port) == Some(app.ports.app))
     {
         return Some(format!(
-            "--port: no container of an app has a port {port:?}; a container without ports takes a number"
+            "--app-port: no container of an app has a port {port:?}; a container without ports takes a number"
         ));
     }
     None

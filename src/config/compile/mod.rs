@@ -8,21 +8,18 @@ mod identity;
 mod limits;
 mod maintenance;
 mod methods;
-mod otel;
 mod own_listeners;
 mod represent;
 mod route;
 mod route_limits;
 mod server;
 mod simple_keys;
+mod tracing;
 mod upstream;
 mod warnings;
 mod when;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use http::uri::PathAndQuery;
 
 use crate::config::diagnostic::{Diagnostics, Span};
 use crate::config::file::{self, File};
@@ -33,11 +30,9 @@ use crate::config::table_reader::{Spanned, nearest};
 use crate::config::value::{self, Table};
 use crate::log;
 use crate::policy::{
-    Check, HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, OtlpReceiver, Policy, Requirement, SourceFile,
-    TracingPolicy, UpstreamPolicy, Webhook,
+    Check, HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, Policy, Requirement, SourceFile, Webhook,
 };
 use crate::rendering::secret::Secret;
-use crate::trace::threshold;
 
 /// The state that the steps of one compilation share.
 struct Compiler<'a> {
@@ -266,26 +261,6 @@ impl Compiler<'_> {
         }
     }
 
-    fn tracing(&mut self, file: &File) -> TracingPolicy {
-        let tracing = &file.tracing;
-        let sample = self.share("tracing.sample", &tracing.sample);
-        let at = &tracing.otlp_endpoint;
-        let receiver = if at.value.is_empty() { None } else { self.fetched("tracing.otlp_endpoint", at) };
-        let receiver = receiver.map(|(upstream, target)| {
-            // As OTEL_EXPORTER_OTLP_ENDPOINT is meant; with a path it is the whole URL.
-            let target =
-                if target.as_str() == "/" { PathAndQuery::from_static("/v1/traces") } else { target };
-            let upstream = UpstreamPolicy { response_timeout: OTLP_TIMEOUT, ..upstream };
-            OtlpReceiver {
-                upstream,
-                target,
-                resource: self.resource_attributes(),
-                headers: self.otlp_headers(),
-            }
-        });
-        TracingPolicy { receiver, threshold: threshold(sample) }
-    }
-
     fn metrics(&mut self, file: &File) -> MetricsPolicy {
         const MAX_BUCKETS: usize = 64;
         let buckets: Vec<f64> = file.metrics.buckets.iter().map(|at| at.value).collect();
@@ -300,9 +275,6 @@ impl Compiler<'_> {
         MetricsPolicy { buckets, max_routes: usize::try_from(max_routes).unwrap_or(usize::MAX) }
     }
 }
-
-/// How long a receiver of spans may take for a batch: OTEL_EXPORTER_OTLP_TIMEOUT, as it is where nobody says.
-const OTLP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `log.mask`, and where keys are said. Where both `code` and `state` are listed, they are secrets together.
 fn masked_names(file: &File) -> Vec<String> {

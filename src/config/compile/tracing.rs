@@ -1,10 +1,16 @@
-//! The environment variables of OpenTelemetry: the service, its resource attributes, and fields for the receiver. They
-//! have the names and the form that every exporter of OpenTelemetry uses.
+//! `[tracing]`, and the environment variables of OpenTelemetry: the service, its resource attributes, and fields for the
+//! receiver. They have the names and the form that every exporter of OpenTelemetry uses.
 
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Compiler;
+use crate::config::file::File;
 use crate::fields::query;
+use crate::policy::{OtlpReceiver, TracingPolicy, UpstreamPolicy};
+use crate::trace::threshold;
 
 /// The service and its attributes (OpenTelemetry specification, "Resource SDK").
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
@@ -14,7 +20,31 @@ const MAX_ATTRIBUTES: usize = 128;
 /// Maximum bytes of `OTEL_RESOURCE_ATTRIBUTES`.
 const MAX_LENGTH: usize = 16 * 1024;
 
+/// How long a receiver of spans may take for a batch: OTEL_EXPORTER_OTLP_TIMEOUT, as it is where nobody says.
+const OTLP_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Compiler<'_> {
+    /// `[tracing]`.
+    pub(super) fn tracing(&mut self, file: &File) -> TracingPolicy {
+        let tracing = &file.tracing;
+        let sample = self.share("tracing.sample", &tracing.sample);
+        let at = &tracing.otlp_endpoint;
+        let receiver = if at.value.is_empty() { None } else { self.fetched("tracing.otlp_endpoint", at) };
+        let receiver = receiver.map(|(upstream, target)| {
+            // As OTEL_EXPORTER_OTLP_ENDPOINT is meant; with a path it is the whole URL.
+            let target =
+                if target.as_str() == "/" { PathAndQuery::from_static("/v1/traces") } else { target };
+            let upstream = UpstreamPolicy { response_timeout: OTLP_TIMEOUT, ..upstream };
+            OtlpReceiver {
+                upstream,
+                target,
+                resource: self.resource_attributes(),
+                headers: self.otlp_headers(),
+            }
+        });
+        TracingPolicy { receiver, threshold: threshold(sample) }
+    }
+
     /// Returns the resource attributes of every span, each name once: those of `OTEL_RESOURCE_ATTRIBUTES`, then those
     /// that Pillion knows itself. `OTEL_SERVICE_NAME` takes precedence over `service.name` among the attributes.
     pub(super) fn resource_attributes(&mut self) -> Vec<(String, String)> {

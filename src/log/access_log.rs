@@ -1,0 +1,56 @@
+//! The access log of one worker: which requests are logged, and in which form.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::line::Line;
+use super::members::Members;
+use super::readable::Style;
+use super::writer::LogQueue;
+use super::{json, readable};
+use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
+use crate::rendering::render_cache::DirectMappedCache;
+
+/// The access log of one worker.
+pub(crate) struct AccessLog {
+    lines: LogQueue,
+    recurring: RefCell<DirectMappedCache<Members>>,
+}
+
+impl AccessLog {
+    /// Creates an access log that writes to `lines`.
+    pub(crate) fn new(lines: LogQueue) -> AccessLog {
+        AccessLog { lines, recurring: RefCell::new(DirectMappedCache::NONE) }
+    }
+
+    /// Returns whether a request is logged.
+    pub(crate) fn wants(
+        &self,
+        policy: &LogPolicy,
+        status: StatusCode,
+        failed: bool,
+        duration: Duration,
+    ) -> bool {
+        let error = failed || status.is_server_error();
+        let slow = duration >= policy.slow;
+        match policy.access {
+            Which::Off => false,
+            Which::Errors => error,
+            Which::Slow => error || slow,
+            Which::All => error || slow || policy.sample >= 1.0 || fastrand::f64() < policy.sample,
+        }
+    }
+
+    /// Appends a line, or drops and counts it if the buffer is full.
+    pub(crate) fn write(&self, policy: &LogPolicy, line: &Line<'_>) {
+        self.lines.append(|out| match policy.format {
+            LogFormat::Json => json::write(out, &mut self.recurring.borrow_mut(), line),
+            // Passes a copy: a reference would force the line into memory, which the branch for JSON avoids.
+            LogFormat::Pretty => {
+                readable::write(out, *line, Style { color: policy.color, verbose: policy.verbose });
+            }
+        });
+    }
+}
