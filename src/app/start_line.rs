@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::config::Source;
 use crate::policy::Policy;
 
-/// What has started, each part as people read it.
+/// The parts of the start line, as people read them.
 pub(super) struct StartLine {
     version: &'static str,
     listeners: String,

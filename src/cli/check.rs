@@ -12,7 +12,7 @@ use crate::config::{self, LoadError, Source};
 use crate::policy::Policy;
 use crate::policy::notice::{Notice, Place, Severity};
 
-/// What to check, and how to tell.
+/// The arguments of `pillion check`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Options {
     /// Configuration file [default: ./pillion.toml, else /etc/pillion/pillion.toml]

@@ -97,7 +97,7 @@ url = {url}
 # [server]
 # listen = "8080"
 
-# What the app says in Cache-Control is done without any route. A route says more, for example that a list
+# The app's Cache-Control is obeyed without any route. A route says more, for example that a list
 # which all users share may be a minute old:
 # [[routes]]
 # match = "GET /api/products/**"

@@ -11,7 +11,7 @@ use crate::config::Source;
 /// The configuration files to look for if none is named, in this order.
 const DEFAULT_FILES: [&str; 2] = ["pillion.toml", "/etc/pillion/pillion.toml"];
 
-/// What is said where neither of them exists.
+/// The message where neither of them exists.
 pub(super) const NO_FILE: &str =
     "no configuration: neither ./pillion.toml nor /etc/pillion/pillion.toml exists";
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What an address of a listener may look like, for errors.
+/// The forms of a listener's address, for errors.
 pub(super) const LISTENER_FORMS: &str = "expected an address and a port, like \"127.0.0.1:8080\" or \"[::]:8080\"; \"8080\" is all interfaces, \
      \"localhost:8080\" both loopbacks";
 

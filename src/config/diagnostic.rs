@@ -38,7 +38,7 @@ pub(crate) struct Diagnostics {
     keys: Option<Vec<ReadKey>>,
 }
 
-/// What is known of a file beside its problems.
+/// The facts about a file beside its problems.
 #[derive(Clone, Debug, Default)]
 struct Beside {
     /// Warnings and hints, also of other files: they do not count as problems.

@@ -34,7 +34,7 @@ const PLACE_KEYS: [&str; 22] = [
     "link",
 ];
 
-/// What is known of the keys of a table.
+/// The knowledge about the keys of a table.
 #[derive(Clone, Copy)]
 pub(super) enum Level {
     /// The whole file.

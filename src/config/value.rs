@@ -92,7 +92,7 @@ impl Table {
     }
 }
 
-/// What a value is.
+/// The kinds of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     Secret,
@@ -148,7 +148,7 @@ fn line_of(text: &str, span: &Span) -> usize {
     text[..span.start.min(text.len())].matches('\n').count()
 }
 
-/// What to do about a mistake in the form of the file, by what the parser says of it.
+/// The remedies for mistakes in the form of the file, by the parser's messages.
 fn remedy(message: &str) -> &'static str {
     let remedies = [
         ("unclosed table", "close the name of the table: [name]"),

@@ -25,11 +25,11 @@ pub(crate) struct Routes {
     pub loose: LooseRoutes,
     /// The routes in configured order, then one for requests that match none.
     pub routes: Vec<Arc<RoutePolicy>>,
-    /// What the conditions of routes need; `None` if no route has any.
+    /// The needs of the conditions of routes; `None` if no route has any.
     pub conditions: Option<Conditions>,
 }
 
-/// What `when` of some routes needs to know of all.
+/// The facts about all routes that `when` of some needs.
 #[derive(Debug)]
 pub(crate) struct Conditions {
     /// The index of the routes that rewrite paths, for any method.

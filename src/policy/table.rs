@@ -42,16 +42,16 @@ struct Entry {
 #[derive(Debug)]
 struct Node {
     literal: HashMap<Box<str>, Node>,
-    /// What follows a name that any segment is a value of.
+    /// The node after a name that any segment is a value of.
     name: Option<Box<Node>>,
-    /// What follows a name with a prefix or a suffix.
+    /// The nodes after names with a prefix or a suffix.
     affixed: Affixed<Node>,
     /// Routes that end here, earliest first. Routes whose path ends in a slash are separate.
     here: Vec<Entry>,
     here_directory: Vec<Entry>,
     /// Routes that end in a `**` that starts at this node.
     rest: Vec<Entry>,
-    /// What follows a `**` that starts at this node: a tree of the segments from the last one to the first.
+    /// The patterns after a `**` that starts at this node: a tree of the segments from the last one to the first.
     tails: Option<Box<Node>>,
     earliest: Order,
     latest: Order,

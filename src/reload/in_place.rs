@@ -31,7 +31,7 @@ struct Watched {
     unknown_since: Option<Instant>,
 }
 
-/// What is known of the last save of a file.
+/// The state of the last save of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Save {
     writing: bool,

@@ -3,7 +3,7 @@
 use super::ports::{self, Ports, Target};
 use crate::yaml::{Node, Value};
 
-/// What a Service needs to know of a workload that takes requests through the sidecar.
+/// The facts about a workload that its Services need: its labels, its namespace, and its ports.
 pub(super) struct BehindService {
     pub labels: Node,
     pub namespace: Option<String>,

@@ -53,7 +53,7 @@ const REGISTERED: [&str; 40] = [
 const IN_USE: [&str; 9] =
     ["BAN", "LIST", "M-SEARCH", "NOTIFY", "PURGE", "REFRESH", "SUBSCRIBE", "UNSUBSCRIBE", "VIEW"];
 
-/// So many slips of the pen make another method of one that is registered.
+/// Maximum edits by which a name is taken for a slip of a registered method.
 const SLIPS: usize = 2;
 
 impl Compiler<'_> {

@@ -156,7 +156,7 @@ impl Compiler<'_> {
         }
         let mut cache = self.route_cache(raw.cache.as_ref(), pattern.as_ref(), file);
         if let (Some(when), Some(names)) = (&when, &mut cache.route_settings.key_query) {
-            // What decides about the route counts, so no request is fetched again without it.
+            // A parameter that decides about the route counts, so no request is fetched again without it.
             let missing = when.parameters().filter(|name| !names.iter().any(|known| known == name));
             let missing: Vec<String> = missing.map(str::to_owned).collect();
             names.extend(missing);

@@ -49,7 +49,7 @@ fn init_without_a_port_or_with_a_wrong_one_writes_nothing() {
 
 #[test]
 fn every_part_of_the_first_file_is_right() {
-    // What is behind a hash sign is for people to uncomment, section by section.
+    // Lines behind a hash sign are for people to uncomment, section by section.
     let (app, folder) = (Script::echo(), Arc::new(Folder::new()));
     let upstream = app.address.to_string();
     assert!(pillion(&folder, &["init", "--upstream", &upstream], &[], "").status.success());

@@ -1,4 +1,4 @@
-//! What a start says, and what it says when it cannot.
+//! Tests of a start: its one line, and its message if it fails.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! What other directives name: upstream blocks, and the zones of limits.
+//! Definitions that other directives name: upstream blocks, and the zones of limits.
 
 use super::location::Settings;
 use super::output::Zone;

@@ -1,4 +1,4 @@
-//! What a server listens on, and under which names.
+//! The addresses and names of a server.
 
 use super::read::Directive;
 

@@ -35,7 +35,7 @@ pub(super) struct Converter {
     body_size: Option<String>,
 }
 
-/// What a server's locations have in common.
+/// The parts that a server's locations have in common.
 struct Server<'a> {
     /// The host of each route, or one empty one.
     hosts: Vec<&'a str>,
@@ -238,7 +238,7 @@ impl Converter {
             let length = if location.form == Match::Regex { 0 } else { location.path.len() };
             (location.form, std::cmp::Reverse(length))
         });
-        // What serves everything else is [upstream], so it is the first.
+        // [upstream] serves everything that no route names, so the root comes first.
         let is_root = |location: &&Location<'_>| location.form != Match::Regex && location.path == "/";
         let root = locations.iter().find(is_root);
         if let Some(root) = root {
@@ -359,7 +359,7 @@ impl Converter {
         }
         for host in &server.hosts {
             let pattern = format!("* {host}{path}");
-            // What says nothing but the defaults is no route of its own.
+            // A route that repeats the defaults is left out.
             if route.lines.is_empty() && comments.is_empty() && path == "/**" && host.is_empty() {
                 continue;
             }
