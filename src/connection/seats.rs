@@ -43,7 +43,7 @@ const MANY: u32 = 8;
 /// Minimum time between two log events about clients that reached their share.
 const TELL: Duration = Duration::from_secs(60);
 
-/// The rate limiter of the process; see the head of the file.
+/// The table of all client connections of the process.
 #[derive(Debug)]
 pub(crate) struct Seats {
     began: Instant,

@@ -61,7 +61,7 @@ pub(crate) fn count(
     }
 }
 
-/// The rate limiter of the process; see the head of the file.
+/// A stream with the bytes that were read from it and are not consumed yet.
 #[derive(Debug)]
 pub(crate) struct Buffered {
     pub stream: Stream,

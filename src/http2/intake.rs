@@ -42,7 +42,7 @@ const TURN: usize = 8 * 1024;
 /// Interval at which a connection without room checks again, because others free memory without notice.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The rate limiter of the process; see the head of the file.
+/// The memory that one HTTP/2 client connection takes, as it is counted in the buffer memory.
 #[derive(Debug)]
 pub(crate) struct Intake {
     /// The connection's reservation in the buffer memory; `None` if it is not counted.

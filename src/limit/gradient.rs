@@ -37,7 +37,7 @@ const MAX_SPAN: Duration = Duration::from_secs(15);
 /// How long the limit is halved at the end of a span.
 const PROBE: Duration = Duration::from_millis(300);
 
-/// The rate limiter of the process; see the head of the file.
+/// The adaptive limit of one upstream's concurrent requests, derived from its latency.
 #[derive(Debug)]
 pub(crate) struct Gradient {
     limit: f64,

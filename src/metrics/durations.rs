@@ -56,7 +56,7 @@ impl Bounds {
     }
 }
 
-/// The rate limiter of the process; see the head of the file.
+/// A histogram of durations, with classic and native buckets at once.
 #[derive(Debug)]
 pub(super) struct Durations {
     nanoseconds: AtomicU64,

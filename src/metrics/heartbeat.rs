@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::runtime::clock::Instant;
 
-/// The rate limiter of the process; see the head of the file.
+/// The heartbeats of all workers.
 #[derive(Debug)]
 pub(crate) struct Heartbeats {
     origin: Instant,

@@ -70,7 +70,7 @@ pub(crate) struct Tell {
     pub legacy: bool,
 }
 
-/// The rate limiter of the process; see the head of the file.
+/// The settings of `[rate_limit]`: partition keys, tiers and limits.
 #[derive(Debug)]
 pub(crate) struct LimitPolicy {
     pub enabled: bool,

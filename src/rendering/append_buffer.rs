@@ -32,7 +32,7 @@ impl<const SIZE: usize> Fixed<SIZE> {
     }
 }
 
-/// The rate limiter of the process; see the head of the file.
+/// A buffer that gathers short pieces for a vector; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct AppendBuffer<'o> {
     out: &'o mut Vec<u8>,

@@ -49,7 +49,7 @@ pub(crate) enum Evidence {
     Probe,
 }
 
-/// The rate limiter of the process; see the head of the file.
+/// One address of an upstream, with its load and its health.
 #[derive(Debug)]
 pub(crate) struct Address {
     /// Number of the address in this process: the key in every worker's pool.

@@ -18,7 +18,7 @@ use crate::metrics::Cell;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
-/// The rate limiter of the process; see the head of the file.
+/// The gate in front of one upstream, which limits its concurrent requests.
 #[derive(Debug)]
 pub(crate) struct Gate {
     gradient: Mutex<Gradient>,

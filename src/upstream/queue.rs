@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::memory::buffers::{ClientSlot, SLOTS, client_share};
 
-/// The rate limiter of the process; see the head of the file.
+/// The permits of one upstream address, their holders, and the requests that wait for one.
 #[derive(Debug)]
 pub(crate) struct Permits {
     free: AtomicUsize,

@@ -16,7 +16,7 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// after the one before (gRPC A8). The additional second keeps PINGs apart if the first was delayed on its way.
 const APART: Duration = Duration::from_secs(301);
 
-/// The rate limiter of the process; see the head of the file.
+/// The knowledge about whether one HTTP/2 connection is alive.
 #[derive(Debug)]
 pub(super) struct Liveness {
     /// Time of the last read.
