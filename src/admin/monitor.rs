@@ -32,7 +32,7 @@ struct Known {
     away: (u32, SystemTime),
 }
 
-/// The pending invalidations; see the head of the file.
+/// The states of all health checks, and since when each holds.
 #[derive(Debug, Default)]
 pub(crate) struct Monitor {
     checks: Mutex<HashMap<Check, Known>>,
