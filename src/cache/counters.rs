@@ -43,10 +43,14 @@ pub(crate) enum Event {
     MaxStale,
     /// A stale response was used in place of an error.
     IfError,
+    /// A stale response was used because the upstream did not respond in time.
+    IfSlow,
+    /// A fresh response was fetched anew before its end.
+    Ahead,
 }
 
 impl Event {
-    pub(super) const ALL: [Event; 16] = [
+    pub(super) const ALL: [Event; 18] = [
         Event::Hit,
         Event::HitStale,
         Event::Miss,
@@ -63,6 +67,8 @@ impl Event {
         Event::WhileRevalidate,
         Event::MaxStale,
         Event::IfError,
+        Event::IfSlow,
+        Event::Ahead,
     ];
 
     pub(super) fn labels(self) -> (&'static str, &'static str) {
@@ -83,6 +89,8 @@ impl Event {
             Event::WhileRevalidate => ("serve-stale", "while-revalidate"),
             Event::MaxStale => ("serve-stale", "max-stale"),
             Event::IfError => ("serve-stale", "if-error"),
+            Event::IfSlow => ("serve-stale", "if-slow"),
+            Event::Ahead => ("refresh", "ahead"),
         }
     }
 }

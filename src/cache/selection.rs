@@ -8,7 +8,7 @@ use super::rules::storability::Personal;
 use super::selecting_fields::SelectingFields;
 use super::settings::Scope;
 use super::store::Entry;
-use super::store::stored::StoredResponse;
+use super::store::stored::{StoredHead, StoredResponse};
 use crate::fields::cache_control::RequestDirectives;
 use crate::runtime::clock::Instant;
 
@@ -107,6 +107,19 @@ pub(crate) fn is_fresh(
 ) -> bool {
     let age = stored.head.age_if_valid(invalidation, now);
     age.is_some_and(|age| reuse::reuse(&stored.head.freshness, age, directives) == Reuse::Fresh)
+}
+
+/// Share of its lifetime before the end of which a response may be fetched anew.
+const AHEAD: u32 = 10;
+
+/// Returns whether a fresh response is to be fetched anew now. In the last tenth of its lifetime the chance grows with the
+/// time that a fetch takes, as in Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention"
+/// (VLDB 2015). `random` returns a number of at least 0 and below 1.
+pub(crate) fn is_due_ahead(head: &StoredHead, age: Age, random: impl FnOnce() -> f64) -> bool {
+    let left = head.freshness.lifetime.saturating_sub(age.current);
+    // One minus it, because the logarithm of zero is infinite.
+    left <= head.freshness.lifetime / AHEAD
+        && left.as_secs_f64() <= -head.fetched_in.as_secs_f64() * (1.0 - random()).ln()
 }
 
 /// Returns the age of the stored response that is used in place of an error; `None` if the error is passed on. It is

@@ -30,6 +30,16 @@ pub(crate) enum Override {
     NoStore,
 }
 
+/// When a stored response is fetched anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Refresh {
+    /// When a request finds it stale.
+    #[default]
+    Stale,
+    /// Also shortly before, in the background, if it is still used.
+    Ahead,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RouteCacheSettings {
     /// The requests that share one stored response; see [`Scope`].
@@ -46,6 +56,10 @@ pub(crate) struct RouteCacheSettings {
     pub stale_if_error: Option<Duration>,
     /// Whether stale-if-error covers status 500 even if the response does not say so.
     pub error_500: bool,
+    /// When stored responses are fetched anew; see [`Refresh`].
+    pub refresh: Refresh,
+    /// How long a request waits for the upstream if it can have a stale response instead.
+    pub serve_stale_after: Option<Duration>,
     /// Request fields that are part of the cache key.
     pub key_headers: Vec<HeaderName>,
     /// The only query parameters that are part of the cache key; `None`: all parameters that are not ignored.

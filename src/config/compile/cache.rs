@@ -138,11 +138,19 @@ impl Compiler<'_> {
                 .map(|at| at.value)
                 .or_else(|| raw.error_500.value.then_some(file.cache.stale_if_error.value)),
             error_500: raw.error_500.value,
+            refresh: raw.refresh,
+            serve_stale_after: raw.serve_stale_after.as_ref().map(|at| at.value),
             key_headers,
             key_query: raw.key_query.as_ref().map(|names| names.iter().map(|at| at.value.clone()).collect()),
             strip_query: raw.strip_query.value,
             key_body: raw.key_body.value,
         };
+        if let Some(after) = &raw.serve_stale_after
+            && route_settings.stale_if_error.unwrap_or(file.cache.stale_if_error.value).is_zero()
+        {
+            let help = "set stale_if_error to how old the response may be, or remove serve_stale_after";
+            self.warn(after.span.as_ref(), "serve_stale_after has no effect: stale_if_error is \"0s\"", help);
+        }
         let keys_by_user = raw.scope == Scope::User
             && file
                 .invalidate

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cache::invalidation::Mode;
-use crate::cache::settings::{Override, Scope};
+use crate::cache::settings::{Override, Refresh, Scope};
 use crate::config::diagnostic::{Diagnostics, Span};
 use crate::config::keys::{cache, identity, invalidate, jwt, route_cache};
 use crate::config::table_reader::{AutoOr, Section, Size, Spanned};
@@ -66,6 +66,8 @@ pub(crate) struct RouteCache {
     pub strip_query: Spanned<bool>,
     pub key_body: Spanned<bool>,
     pub error_500: Spanned<bool>,
+    pub refresh: Refresh,
+    pub serve_stale_after: Option<Spanned<Duration>>,
 }
 
 /// A rule of `[[invalidate]]` in the configuration.
@@ -151,6 +153,8 @@ pub(super) fn read_route_cache(table: &Table, span: Span, p: &mut Diagnostics) -
         strip_query: s.read(&route_cache::STRIP_QUERY, p),
         key_body: s.read(&route_cache::KEY_BODY, p),
         error_500: s.read(&route_cache::ERROR_500, p),
+        refresh: s.read(&route_cache::REFRESH, p),
+        serve_stale_after: s.read(&route_cache::SERVE_STALE_AFTER, p),
     };
     s.finish(p);
     cache

@@ -6,7 +6,7 @@ use super::kind::{
     optional_duration, size, texts,
 };
 use crate::cache::invalidation::Mode;
-use crate::cache::settings::{Override, Scope};
+use crate::cache::settings::{Override, Refresh, Scope};
 use crate::config::table_reader::Size;
 use crate::policy::login_redirect::OnRedirect;
 use std::time::Duration;
@@ -97,6 +97,8 @@ const SCOPES: [(&str, Scope); 4] =
 const OVERRIDES: [(&str, Override); 3] =
     [("none", Override::None), ("lifetime", Override::Lifetime), ("no-store", Override::NoStore)];
 
+const REFRESHES: [(&str, Refresh); 2] = [("stale", Refresh::Stale), ("ahead", Refresh::Ahead)];
+
 table! {
     /// `cache = {...}` of a route.
     route_cache, in caching, requires [];
@@ -126,6 +128,10 @@ table! {
         "Whether POST is a read whose content is part of the cache key.";
     ERROR_500 "error_500": Value<bool> = flag(false), Reload,
         "Whether a 500 of the upstream is an error for stale_if_error.";
+    REFRESH "refresh": Word<Refresh> = Word { words: &REFRESHES, default: Refresh::Stale }, Reload,
+        "When a stored response is fetched anew: once it is \"stale\", or in the background shortly before (\"ahead\").";
+    SERVE_STALE_AFTER "serve_stale_after": Optional<Duration> = optional_duration(true), Reload,
+        "How long a request waits for the upstream if a stale response may be served within stale_if_error.";
 }
 
 const MODES: [(&str, Mode); 2] = [("hard", Mode::Hard), ("soft", Mode::Soft)];

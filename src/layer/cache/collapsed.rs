@@ -11,7 +11,7 @@ use super::error::{CacheError, CacheResult};
 use super::exchange::Purpose;
 use super::miss::Miss;
 use super::service::{CacheLayer, Start};
-use super::stale_if_error::in_place_of_error;
+use super::stale_if_error::{in_place_of_error, in_place_of_waiting};
 use super::stored_response;
 use crate::cache::collapse;
 use crate::cache::collapse::{CollapsedFetch, FetchOutcome, Offer, Share};
@@ -72,7 +72,10 @@ where
             routed.record.cache_counters().count(Event::Collapsed);
             let late = fetch.has_arrived();
             let client = (lines < MAX_LINES).then(|| routed.record.info.client_slot());
-            let arrived = fetch.arrival(client).await;
+            let arrived = match self.arrival_in_time(&routed, &miss, fetch.arrival(client)).await {
+                Ok(arrived) => arrived,
+                Err(stale) => return Ok(*stale),
+            };
             waits += 1;
             let mut next = Share::GoAlone;
             let (error, status) = match arrived {
@@ -136,6 +139,28 @@ where
         let now = clock::now();
         miss.candidate = self.candidate(&routed, &miss.read, now).or(miss.candidate);
         self.send_beside(routed, miss, now).await
+    }
+
+    /// Waits for the arrival of a fetch; returns a stale response if one may be served and it does not come in time.
+    async fn arrival_in_time(
+        &self,
+        routed: &Routed,
+        miss: &Miss,
+        arrival: impl Future<Output = FetchOutcome>,
+    ) -> Result<FetchOutcome, Box<Response<Body>>> {
+        let after = routed.route.cache.route_settings.serve_stale_after;
+        let (Some(after), Some(candidate)) = (after, miss.candidate.as_ref()) else {
+            return Ok(arrival.await);
+        };
+        let waited = clock::now().saturating_duration_since(routed.record.info.started);
+        let mut arrival = std::pin::pin!(arrival);
+        if let Ok(arrived) = tokio::time::timeout(after.saturating_sub(waited), arrival.as_mut()).await {
+            return Ok(arrived);
+        }
+        match in_place_of_waiting(&self.cache, &routed.record, &miss.read, Some(candidate)) {
+            Some(stale) => Err(Box::new(stale)),
+            None => Ok(arrival.await),
+        }
     }
 
     /// Returns a response whose content is arriving. Content of known length is passed on as it arrives, because there

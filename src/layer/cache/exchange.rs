@@ -1,16 +1,20 @@
 //! A request on its way to the upstream, with its purpose for the cache and the decisions about its response.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Response, StatusCode};
+use tokio::time::Sleep;
 
 use super::classify::Lookup;
 use super::error::{CacheError, CacheResult};
 use super::invalidate::InvalidationGuard;
-use super::stale_if_error::in_place_of_error;
+use super::stale_if_error::{in_place_of_error, in_place_of_waiting};
+use super::unattended::unattended;
 use super::watched_body::Watched;
 use super::{invalidation_keys, stored_response, webdav};
 use crate::cache::Cache;
@@ -28,10 +32,10 @@ use crate::fields::cache_status::Member;
 use crate::fields::host;
 use crate::layer::record::RequestRecord;
 use crate::layer::routed::Routed;
-use crate::memory::buffers::ClientSlot;
+use crate::memory::buffers::{BufferReservation, ClientSlot};
 use crate::message::body::Body;
 use crate::message::error::BoxError;
-use crate::runtime::clock::Instant;
+use crate::runtime::clock::{self, Instant};
 use crate::upstream::{ForwardError, Queued};
 
 /// The invalidation keys of a response, and its tags.
@@ -57,6 +61,13 @@ pub(crate) struct Fetching {
     pub headers: Option<HeaderMap>,
     /// Fetches the same request without the parameters that do not count, for a request that has some.
     pub fill: Option<Box<dyn FnOnce()>>,
+}
+
+impl Fetching {
+    /// Returns whether there is a stored response that may be served in place of the one that is fetched.
+    fn has_stale(&self) -> bool {
+        self.candidate.as_ref().is_some_and(|candidate| !candidate.gone)
+    }
 }
 
 /// The purpose of a request to the upstream.
@@ -88,6 +99,10 @@ pub(crate) struct CacheExchange {
     errand: Option<Purpose>,
     /// Whether the waiting requests know that this one is queued.
     in_line: bool,
+    /// When a stale response may be served instead; `None` without one.
+    stale_due: Option<Pin<Box<Sleep>>>,
+    /// The record of the request that the upstream works on, of which `record` is another once its client is served.
+    sent: Option<Rc<RequestRecord>>,
     /// Invalidation rules that match a read.
     rules: Option<Box<InvalidationGuard>>,
 }
@@ -105,7 +120,19 @@ impl CacheExchange {
                 InvalidationGuard::of_read(routed, &cache)
             }
         };
+        let stale_due = match (&errand, routed.route.cache.route_settings.serve_stale_after) {
+            // A background request has no client that waits.
+            (Purpose::Fetch(_, fetching), Some(after))
+                if fetching.has_stale() && !routed.record.timeline.is_done() =>
+            {
+                let waited = clock::now().saturating_duration_since(routed.record.info.started);
+                Some(Box::pin(tokio::time::sleep(after.saturating_sub(waited))))
+            }
+            _ => None,
+        };
         CacheExchange {
+            stale_due,
+            sent: None,
             cache,
             host: host.to_owned(),
             record: routed.record.clone(),
@@ -137,7 +164,7 @@ impl CacheExchange {
 
     /// Tells the waiting requests whether this one is queued for the upstream.
     pub(crate) fn tell_of_line(&mut self) {
-        let line = self.record.upstream.progress.line.borrow();
+        let line = self.sent.as_ref().unwrap_or(&self.record).upstream.progress.line.borrow();
         if line.is_some() == self.in_line {
             return;
         }
@@ -153,6 +180,25 @@ impl CacheExchange {
     /// Ends the client's request for the log and the counters.
     pub(crate) fn client_is_gone(&self) {
         self.record.client_left();
+    }
+
+    /// Returns a stale response once the upstream has not responded in time, and a place for the fetch, which goes on.
+    /// Validity and age are judged at that moment.
+    pub(super) fn poll_stale(&mut self, cx: &mut Context<'_>) -> Option<(Response<Body>, BufferReservation)> {
+        let due = self.stale_due.as_mut()?;
+        let Poll::Ready(()) = due.as_mut().poll(cx) else { return None };
+        self.stale_due = None;
+        let Some(Purpose::Fetch(_, fetching)) = &self.errand else { return None };
+        let place = unattended(&self.cache, &self.record)?;
+        let stale =
+            in_place_of_waiting(&self.cache, &self.record, &fetching.read, fetching.candidate.as_ref())?;
+        Some((stale, place))
+    }
+
+    /// Separates the exchange from its client, which got another response.
+    pub(super) fn client_is_served(&mut self) {
+        let background = Rc::new(self.record.for_background(clock::now()));
+        self.sent = Some(std::mem::replace(&mut self.record, background));
     }
 
     /// See the head of the file.

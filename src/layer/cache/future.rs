@@ -3,11 +3,13 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::error::CacheResult;
 use super::exchange::{CacheExchange, WithoutClient};
 use super::unattended::{outlive, to_its_end, unattended};
+use crate::memory::buffers::BufferReservation;
 use crate::upstream::ForwardError;
 
 type Working = Pin<Box<dyn Future<Output = CacheResult>>>;
@@ -46,7 +48,18 @@ where
             }
             CacheFuture::Below(below, exchange) => {
                 let Some(future) = below else { return Poll::Pending };
-                let result = ready!(poll_below(future, exchange.as_deref_mut(), cx));
+                let result = match poll_below(future, exchange.as_deref_mut(), cx) {
+                    Poll::Ready(result) => result,
+                    Poll::Pending => {
+                        let stale = exchange.as_deref_mut().and_then(|exchange| exchange.poll_stale(cx));
+                        let Some((stale, place)) = stale else { return Poll::Pending };
+                        if let (Some(below), Some(mut exchange)) = (below.take(), exchange.take()) {
+                            exchange.client_is_served();
+                            go_on(below, exchange, place, None);
+                        }
+                        return Poll::Ready(Ok(stale));
+                    }
+                };
                 *below = None;
                 Poll::Ready(match exchange.take() {
                     Some(exchange) => exchange.on_response(result),
@@ -67,7 +80,7 @@ where
     /// invalidates.
     fn drop(&mut self) {
         let CacheFuture::Below(below, exchange) = self else { return };
-        let (Some(mut below), Some(mut exchange)) = (below.take(), exchange.take()) else { return };
+        let (Some(below), Some(exchange)) = (below.take(), exchange.take()) else { return };
         let (place, timeout) = match exchange.without_its_client() {
             WithoutClient::Ends => return,
             // Beyond the limit the fetch ends here, and the requests that wait for it start again.
@@ -78,20 +91,32 @@ where
             WithoutClient::Writes(timeout) => (exchange.cache.unattended.write(), Some(timeout)),
         };
         exchange.client_is_gone();
-        outlive(async move {
-            let _place = place;
-            let below = poll_fn(|cx| poll_below(&mut below, Some(&mut exchange), cx));
-            let result = match timeout {
-                None => below.await,
-                Some(timeout) => tokio::time::timeout(timeout, below)
-                    .await
-                    .unwrap_or_else(|_| Err(ForwardError::TimedOut.into())),
-            };
-            if let Ok(response) = exchange.on_response(result) {
-                to_its_end(response.into_body()).await;
-            }
-        });
+        go_on(below, exchange, place, timeout);
     }
+}
+
+/// Lets a request go on without its client, for at most `timeout`.
+fn go_on<F>(
+    mut below: F,
+    mut exchange: Box<CacheExchange>,
+    place: BufferReservation,
+    timeout: Option<Duration>,
+) where
+    F: Future<Output = CacheResult> + Unpin + 'static,
+{
+    outlive(async move {
+        let _place = place;
+        let below = poll_fn(|cx| poll_below(&mut below, Some(&mut exchange), cx));
+        let result = match timeout {
+            None => below.await,
+            Some(timeout) => tokio::time::timeout(timeout, below)
+                .await
+                .unwrap_or_else(|_| Err(ForwardError::TimedOut.into())),
+        };
+        if let Ok(response) = exchange.on_response(result) {
+            to_its_end(response.into_body()).await;
+        }
+    });
 }
 
 /// Polls the upstream. While it has no response, the waiting requests learn whether the request is queued.

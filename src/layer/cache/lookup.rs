@@ -28,7 +28,7 @@ use crate::cache::rules::reuse::demands_upstream;
 use crate::cache::rules::storability::Personal;
 use crate::cache::selection;
 use crate::cache::selection::{Candidate, Selection, Use, select};
-use crate::cache::settings::Scope;
+use crate::cache::settings::{Refresh, Scope};
 use crate::cache::store::stored::StoredResponse;
 use crate::cache::tripwire::{Observed, Pair, Sample};
 use crate::fields::cache_status::{Member, Used};
@@ -88,6 +88,12 @@ where
         let response = stored_response::hit(&record, stored, age, read.head, member, form);
         if permission == Use::WhileRevalidate {
             self.refresh(routed, &read, stored.clone());
+        } else if route_settings.refresh == Refresh::Ahead
+            && permission == Use::Fresh
+            && selection::is_due_ahead(&stored.head, age, fastrand::f64)
+            && self.refresh(routed, &read, stored.clone())
+        {
+            counters.count(Event::Ahead);
         }
         if route_settings.scope != Scope::User
             && let Some(pair) = self.pair(routed, &read, self.cache.second(now))
@@ -350,8 +356,9 @@ where
         })
     }
 
-    /// Revalidates a response in the background while it is used, one revalidation at a time (RFC 5861 3).
-    fn refresh(&mut self, routed: &Routed, read: &Lookup, stored: StoredResponse) {
+    /// Revalidates a response in the background while it is used, one revalidation at a time (RFC 5861 3). Returns
+    /// whether this call began it.
+    fn refresh(&mut self, routed: &Routed, read: &Lookup, stored: StoredResponse) -> bool {
         let now = clock::now();
         let (invalidation_keys, tags) =
             invalidation_keys::for_request(routed, &self.cache, read.principal.as_ref());
@@ -361,16 +368,16 @@ where
         let (fetches, invalidation) = (&self.cache.fetches, &self.cache.invalidation);
         let led =
             fetches.lead(&key, &invalidation_keys, begun, invalidation, || routed.record.info.client_slot());
-        let Some(leader) = led else { return };
+        let Some(leader) = led else { return false };
         // Another worker may have revalidated the response since this request looked it up.
         let entry = self.cache.store.get(&read.key, self.cache.second(now));
         let found = entry.as_ref().and_then(|entry| entry.select(selecting(routed, read)));
         if found.is_none_or(|found| !Arc::ptr_eq(&found.head, &stored.head)) {
-            return;
+            return false;
         }
-        let Some(mut routed) = routed.again(now) else { return };
+        let Some(mut routed) = routed.again(now) else { return false };
         // A refresh has no client from its start. Without a place the response stays stale until there is one.
-        let Some(place) = unattended(&self.cache, &routed.record) else { return };
+        let Some(place) = unattended(&self.cache, &routed.record) else { return false };
         self.cache.counters.background.add(1);
         let candidate = Candidate { stored, gone: false };
         // A response to be stored is requested whole, whatever this client requested.
@@ -378,7 +385,7 @@ where
             *routed.request.method_mut() = http::Method::GET;
         }
         if read.uncounted && !uncounted::take_out(&mut routed) {
-            return;
+            return false;
         }
         let asks = self.conditions(&mut routed, Some(&candidate));
         let headers = routed.request.headers().clone();
@@ -410,5 +417,6 @@ where
             drop(future.await);
             drop(place);
         });
+        true
     }
 }

@@ -121,7 +121,8 @@ pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     let unkept = Unkept::ALL.map(Unkept::as_str).into_iter();
     let passed = BypassReason::ALL.map(BypassReason::as_str).into_iter();
     let not_stored: Vec<_> = refusals.chain(unkept).chain(passed).chain([uncounted::UNCOUNTED]).collect();
-    let others = [on_response::KNOWN, CacheHandling::StaleIfError.as_str()];
+    let others =
+        [on_response::KNOWN, CacheHandling::StaleIfError.as_str(), CacheHandling::StaleIfSlow.as_str()];
     let detail = not_stored.iter().copied().chain(others).collect();
     let causes = vec![TARGET, webdav::LABEL, sessions::LABEL, purge::LABEL];
     vec![

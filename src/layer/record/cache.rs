@@ -16,6 +16,8 @@ words! {
         Stale => "stale",
         /// Served from a stale stored response, because the upstream failed.
         StaleIfError => "stale-if-error",
+        /// Served from a stale stored response, because the upstream did not respond in time.
+        StaleIfSlow => "stale-if-slow",
         /// Served from a stored response that the upstream confirmed with a 304.
         Revalidated => "revalidated",
         /// Served from a response that another request fetched.
@@ -37,6 +39,7 @@ impl CacheHandling {
             CacheHandling::Hit
             | CacheHandling::Stale
             | CacheHandling::StaleIfError
+            | CacheHandling::StaleIfSlow
             | CacheHandling::Revalidated
             | CacheHandling::Collapsed => Some(true),
             CacheHandling::Miss | CacheHandling::Expired => Some(false),
@@ -103,7 +106,9 @@ mod tests {
     fn handling_counts_as_hit_only_where_the_cache_was_asked_and_had_the_response() {
         for handling in CacheHandling::ALL {
             let expected = match handling.as_str() {
-                "hit" | "stale" | "stale-if-error" | "revalidated" | "collapsed" => Some(true),
+                "hit" | "stale" | "stale-if-error" | "stale-if-slow" | "revalidated" | "collapsed" => {
+                    Some(true)
+                }
                 "miss" | "expired" => Some(false),
                 _ => None,
             };

@@ -105,7 +105,7 @@ impl Timeline {
         self.sent.get()
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.done.get()
     }
 

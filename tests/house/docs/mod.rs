@@ -52,7 +52,9 @@ fn the_readme_is_short() {
 #[test]
 fn guides_are_of_a_length_to_be_read_and_speak_plainly() {
     for document in guides() {
-        assert!(document.text.lines().count() <= 500, "{} is longer than 500 lines", document.name);
+        // Warnings are looked up one by one.
+        let max = if document.name.ends_with("warnings.md") { 800 } else { 500 };
+        assert!(document.text.lines().count() <= max, "{} is longer than {max} lines", document.name);
         for (number, line) in document.prose() {
             let place = format!("{}:{number}", document.name);
             // Marks around what is generated are not shown.

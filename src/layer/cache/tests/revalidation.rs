@@ -145,6 +145,106 @@ fn a_stale_response_replaces_an_error_where_it_is_allowed() {
     });
 }
 
+/// A route that waits for this long before it serves a stale response.
+const IMPATIENT: &str = "[[routes]]\nmatch = \"GET /**\"\ncache = { serve_stale_after = \"20ms\" }\n";
+
+#[test]
+fn a_stale_response_is_served_after_a_while_and_the_fetch_goes_on() {
+    on_worker(async {
+        // In the first round each request fetches for itself, because no stale response is shared. In the second the
+        // response is older by the time of its fetch alone, and one request waits for the fetch of the other.
+        for (first, at, fetches) in [(&STALE[..], 0, 2), (&[FRESH], 100, 1)] {
+            let new = || response(200, &[FRESH], "new");
+            let cached =
+                Cached::new(IMPATIENT, Scripted::queue([response(200, first, "hello"), new(), new()]));
+            let early = clock::now() - Duration::from_secs(at);
+            cached.send(cached.stage.ask("GET /a").at(early)).await.unwrap();
+            cached.upstream.hold();
+            let (one, other) = tokio::join!(cached.get("/a"), cached.get("/a"));
+            for served in [one, other] {
+                assert_eq!(cache_status(&served), "fwd=stale; ttl=-40");
+                assert_eq!(field(served.headers(), "x-cache"), "STALE");
+                assert_eq!(content(served).await.unwrap(), "hello");
+            }
+            assert_eq!(cached.upstream.count(), 1 + fetches);
+            cached.upstream.release();
+            until("the fetch ends", || cached.stage.cache().unattended.get() == 0).await;
+            let third = cached.get("/a").await;
+            assert_eq!(
+                (cache_status(&third), cached.upstream.count()),
+                ("hit; ttl=60".to_owned(), 1 + fetches)
+            );
+            assert_eq!(content(third).await.unwrap(), "new");
+        }
+    });
+}
+
+#[test]
+fn a_stale_response_is_not_served_after_a_while_where_none_may_replace_an_error() {
+    on_worker(async {
+        for (directives, invalidates) in [
+            ("max-age=60, must-revalidate", false),
+            ("s-maxage=60", false),
+            ("no-cache, max-age=60", false),
+            ("max-age=60, stale-if-error=0", false),
+            ("max-age=60", true),
+        ] {
+            let stale = [("age", "100"), ("cache-control", directives), ("etag", "\"a\"")];
+            let script = [response(200, &stale, "hello"), response(200, &[FRESH], "new")];
+            let cached = Cached::new(IMPATIENT, Scripted::queue(script));
+            cached.get("/a").await;
+            cached.upstream.hold();
+            let release = async {
+                until("the request is sent", || cached.upstream.count() == 2).await;
+                if invalidates {
+                    let invalidation = &cached.stage.cache().invalidation;
+                    invalidation.stamp(&[invalidation.key_hasher.path("/a")], Mode::Hard, clock::now());
+                }
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                cached.upstream.release();
+            };
+            let (served, ()) = tokio::join!(cached.get("/a"), release);
+            assert_eq!(content(served).await.unwrap(), "new", "{directives}");
+        }
+    });
+}
+
+#[test]
+fn a_response_in_time_is_served_in_place_of_a_stale_one() {
+    on_worker(async {
+        let script = [response(200, &STALE, "hello"), response(200, &[FRESH], "new")];
+        let patient = IMPATIENT.replace("20ms", "20s");
+        let cached = Cached::new(&patient, Scripted::queue(script));
+        cached.get("/a").await;
+        assert_eq!(content(cached.get("/a").await).await.unwrap(), "new");
+    });
+}
+
+#[test]
+fn a_response_that_is_used_is_fetched_anew_shortly_before_its_end() {
+    on_worker(async {
+        const AHEAD: &str = "[[routes]]\nmatch = \"GET /**\"\ncache = { refresh = \"ahead\" }\n";
+        const HALF_A_SECOND: Duration = Duration::from_millis(500);
+        for (configuration, age, wanted) in [(AHEAD, "99", 2), (AHEAD, "80", 1), ("", "99", 1)] {
+            let fresh =
+                || response(200, &[("age", age), ("cache-control", "max-age=100"), ("etag", "\"a\"")], "a");
+            let cached = Cached::new(configuration, Scripted::queue([fresh(), fresh()]));
+            let now = clock::now();
+            // The fetch took half a second, by which the response is older.
+            cached.send(cached.stage.ask("GET /a").at(now - HALF_A_SECOND)).await.unwrap();
+            for _ in 0..200 {
+                let hit = cached.send(cached.stage.ask("GET /a").at(now)).await.unwrap();
+                assert!(cache_status(&hit).starts_with("hit"), "{}", cache_status(&hit));
+                tokio::task::yield_now().await;
+                if cached.upstream.count() > 1 {
+                    break;
+                }
+            }
+            assert_eq!(cached.upstream.count(), wanted, "{configuration} {age}");
+        }
+    });
+}
+
 #[test]
 fn a_response_to_head_freshens_or_removes_the_stored_response_to_get() {
     on_worker(async {
