@@ -33,5 +33,6 @@ mod sequences;
 mod sessions;
 mod slow;
 mod streaming;
+mod tasks;
 mod traces;
 mod upstream;

@@ -12,3 +12,4 @@ mod layering;
 mod reference;
 mod repository;
 mod schema;
+mod tasks;

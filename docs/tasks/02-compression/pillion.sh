@@ -1,0 +1,1 @@
+pillion run --upstream 3000

@@ -1,0 +1,2 @@
+pillion keys add --tier pro --file keys.toml > pro.key
+pillion run

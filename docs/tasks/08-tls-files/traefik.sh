@@ -1,0 +1,1 @@
+traefik --entryPoints.web.address=:8443 --providers.file.filename=traefik.toml

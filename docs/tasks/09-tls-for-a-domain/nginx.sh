@@ -1,0 +1,2 @@
+nginx
+certbot --nginx --domain app.example.com

@@ -1,0 +1,2 @@
+certbot certonly --standalone --domain app.example.com
+pillion run

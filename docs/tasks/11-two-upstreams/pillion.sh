@@ -1,0 +1,1 @@
+pillion run

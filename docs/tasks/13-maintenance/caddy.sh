@@ -1,0 +1,2 @@
+caddy run
+caddy reload

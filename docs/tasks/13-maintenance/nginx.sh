@@ -1,0 +1,2 @@
+nginx
+touch /etc/nginx/maintenance

@@ -1,0 +1,2 @@
+pillion run --upstream 3000
+pillion maintenance on

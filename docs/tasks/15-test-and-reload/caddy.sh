@@ -1,0 +1,3 @@
+caddy run
+caddy validate
+caddy reload

@@ -1,0 +1,3 @@
+nginx
+nginx -t
+nginx -s reload

@@ -1,0 +1,3 @@
+pillion run
+pillion check pillion.toml
+pillion reload
