@@ -1,2 +1,2 @@
 nginx
-touch /etc/nginx/maintenance
+nginx -s reload

@@ -1,0 +1,1 @@
+traefik --entryPoints.web.address=:8080 --providers.file.filename=traefik.toml
