@@ -12,6 +12,11 @@ use crate::harness::*;
 
 /// Where the certificate of the domain is, which certbot would write.
 const LETSENCRYPT: &str = "/etc/letsencrypt/live/app.example.com";
+/// Maximum seconds of one command of a transcript. An upstream is unhealthy after three checks, 5 s apart, or later on a
+/// busy machine.
+const COMMAND_TIMEOUT: &str = "60";
+/// The exit status of `timeout` for a command that took longer.
+const TIMED_OUT: i32 = 124;
 /// Commands that ask the admin listener.
 const ADMIN_COMMANDS: [&str; 3] = ["pillion reload", "pillion maintenance", "pillion health"];
 
@@ -143,8 +148,9 @@ impl Scene {
     fn shell(&self, line: &str) -> (String, String, bool) {
         let path = format!("{}:{}", self.folder.path("bin").display(), std::env::var("PATH").unwrap());
         let mut command = Command::new("timeout");
-        command.args([&PATIENCE.as_secs().to_string(), "sh", "-c", &self.in_reach(line)]);
+        command.args([COMMAND_TIMEOUT, "sh", "-c", &self.in_reach(line)]);
         let output = command.current_dir(&self.folder.0).env("PATH", path).output().unwrap();
+        assert!(output.status.code() != Some(TIMED_OUT), "it took {COMMAND_TIMEOUT} s: {line}");
         let text = |bytes: &[u8]| printed(bytes).replace('\r', "");
         (text(&output.stdout), text(&output.stderr), output.status.success())
     }
@@ -186,7 +192,7 @@ fn play(name: &str) {
     let steps = transcript(&std::fs::read_to_string(task.join("transcript.txt")).unwrap());
     assert!(!steps.is_empty(), "{name} shows nothing");
     for (command, expected) in steps {
-        let (said, errors, _) = scene.shell(&command);
+        let ((said, errors, _), expected) = (scene.shell(&command), scene.in_reach(&expected));
         assert!(
             is_like(said.trim_end(), expected.trim_end()),
             "{name}: {command}\n--- expected\n{expected}--- got\n{said}--- errors\n{errors}"
