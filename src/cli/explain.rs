@@ -15,7 +15,9 @@ use super::source::{NO_FILE, default_file};
 use crate::app;
 use crate::config::{self, Source};
 use crate::layer::explain;
-use crate::layer::explain::explanation::{AskedAs, Explanation, StoredView, Whose};
+use crate::layer::explain::facts::{AskedAs, Facts, LimitFacts, StoredView, Whose};
+use crate::layer::explain::head::SampleRequest;
+use crate::layer::explain::render::Explanation;
 
 /// A request, as curl takes it.
 #[derive(Clone, Debug, Args)]
@@ -60,41 +62,51 @@ pub(super) fn run(options: Options) -> u8 {
         Ok(rehearsed) => rehearsed,
         Err(error) => return fail(FAILED, &error),
     };
-    let asked = (&options.method, &options.url);
-    let client = SocketAddr::new(options.client, 0);
-    let explanation = explain::explain(asked, &options.headers, client, &snapshot, &sink);
-    let mut text = explanation.to_string();
-    let ended = if options.live { live(&options, &explanation, &mut text) } else { OK };
+    let sample = SampleRequest {
+        method: options.method.clone(),
+        uri: options.url.clone(),
+        fields: options.headers.clone(),
+        client: SocketAddr::new(options.client, 0),
+        content: None,
+    };
+    let facts = explain::explain(&sample, &snapshot, &sink);
+    let mut text = Explanation::new(&facts).to_string();
+    let ended = if options.live { live(&options, &facts, &mut text) } else { OK };
     // A reader such as `head` may have closed the pipe, which is no error.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ended
 }
 
 /// Appends the state of a running Pillion: stored responses and the caller's quota.
-fn live(options: &Options, explanation: &Explanation, text: &mut String) -> u8 {
+fn live(options: &Options, facts: &Facts, text: &mut String) -> u8 {
     let ask = |path: &str, value: &str| -> Result<Value, u8> {
         let response = options.admin.ask(&format!("{path}{}", super::control::encoded(value)));
         let response = response.map_err(|why| fail(FAILED, &why))?;
         Ok(serde_json::from_str(&response).unwrap_or_default())
     };
-    if let Some(key) = &explanation.stored {
+    if let Some(key) = facts.read().and_then(|read| read.stored.as_ref()) {
         match ask("/cache/lookup?url=", &format!("http://{}{}", key.host, key.target)) {
             Ok(found) => stored(&found, key, text),
             Err(failed) => return failed,
         }
     }
-    match &explanation.caller {
-        Some(AskedAs::Key(key)) => match ask("/limits/status?key=", key) {
-            Ok(found) => stands(&found, explanation, text),
-            Err(failed) => return failed,
-        },
-        Some(AskedAs::Unknown) => say(
-            text,
-            "stands",
-            "unknown: without identity.hash_key each process hashes this caller differently; \
-            /limits/top lists all",
-        ),
-        None => {}
+    let Some(limits) = facts.limits() else { return OK };
+    let key = match &limits.caller {
+        AskedAs::Key(key) => key.clone(),
+        AskedAs::Address(address) => address.to_string(),
+        AskedAs::Unknown => {
+            say(
+                text,
+                "stands",
+                "unknown: without identity.hash_key each process hashes this caller differently; \
+                /limits/top lists all",
+            );
+            return OK;
+        }
+    };
+    match ask("/limits/status?key=", &key) {
+        Ok(found) => stands(&found, limits, text),
+        Err(failed) => return failed,
     }
     OK
 }
@@ -145,24 +157,25 @@ fn stored(found: &Value, key: &StoredView, text: &mut String) {
 }
 
 /// Appends the caller's standing with the quotas of this request, and whether the request would be allowed.
-fn stands(found: &Value, explanation: &Explanation, text: &mut String) {
+fn stands(found: &Value, caller: &LimitFacts, text: &mut String) {
     say(text, "stands", &serde_json::to_string_pretty(found).unwrap_or_default());
     let limits = found["limits"].as_array().map_or(&[][..], Vec::as_slice);
     // The admin listener omits limits of which nothing is used.
-    let spent = explanation.limits.iter().filter_map(|(tier, name)| {
-        let is_it = |limit: &&Value| limit["tier"] == tier.as_str() && limit["limit"] == name.as_str();
+    let spent = caller.quotas.iter().filter_map(|quota| {
+        let is_it =
+            |limit: &&Value| limit["tier"] == caller.tier.as_str() && limit["limit"] == quota.name.as_str();
         let limit = limits.iter().find(is_it)?;
-        let short = limit["remaining"].as_u64()? < u64::from(explanation.cost);
-        short.then(|| (name.as_str(), limit["shadow"] == true))
+        let short = limit["remaining"].as_u64()? < u64::from(caller.cost);
+        short.then(|| (quota.name.as_str(), limit["shadow"] == true))
     });
     let spent: Vec<(&str, bool)> = spent.collect();
     let names = spent.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ");
     let verdict = match spent.as_slice() {
-        _ if explanation.rejected => "it would be refused: 401".to_owned(),
-        [] if explanation.concurrency => {
+        _ if caller.rejected => "it would be refused: 401".to_owned(),
+        [] if caller.max_in_flight.is_some() => {
             "its quotas would allow it now; how many are in flight is not known".to_owned()
         }
-        [] if explanation.limits.is_empty() => "no quota applies to it".to_owned(),
+        [] if caller.quotas.is_empty() => "no quota applies to it".to_owned(),
         [] => "it would be allowed now".to_owned(),
         _ if spent.iter().all(|(_, shadow)| *shadow) => {
             format!("it would be limited now by {names}, were it not for shadow mode")

@@ -1,6 +1,7 @@
 //! Builds a request as a client would send it. It goes through the usual parser, so that everything the parser refuses
 //! is refused here too.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,13 +17,37 @@ use crate::runtime::clock::Instant;
 /// The host of a request given as a path without a host.
 pub(super) const NOBODY_S: &str = "localhost";
 
+/// A request that nobody sends.
+#[derive(Clone, Debug)]
+pub(crate) struct SampleRequest {
+    pub method: Method,
+    /// A URL, or a path alone.
+    pub uri: Uri,
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// The address it comes from.
+    pub client: SocketAddr,
+    /// Its content; `None`: only its fields say whether it has any.
+    pub content: Option<Bytes>,
+}
+
+impl SampleRequest {
+    /// Returns whether neither the URL nor a field names a host.
+    pub(super) fn names_no_host(&self) -> bool {
+        self.uri.authority().is_none() && !self.names(&header::HOST)
+    }
+
+    fn names(&self, field: &HeaderName) -> bool {
+        self.fields.iter().any(|(name, _)| name == field)
+    }
+}
+
 /// Parses the request, or returns why it is refused.
 pub(super) fn request(
-    (method, uri): (&Method, &Uri),
-    fields: &[(HeaderName, HeaderValue)],
+    sample: &SampleRequest,
     limits: HeadLimits,
     (peer, received): (Rc<Peer>, Instant),
 ) -> Result<Inbound, Refused> {
+    let SampleRequest { method, uri, fields, content, .. } = sample;
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let mut text = BytesMut::from(format!("{method} {target} HTTP/1.1\r\n").as_bytes());
     let mut line = |name: &str, value: &[u8]| {
@@ -31,16 +56,22 @@ pub(super) fn request(
         }
     };
     // As in curl, an explicit `Host` field replaces the host of the URL.
-    if !fields.iter().any(|(name, _)| name == header::HOST) {
+    if !sample.names(&header::HOST) {
         line("host", uri.authority().map_or(NOBODY_S, |authority| authority.as_str()).as_bytes());
     }
     fields.iter().for_each(|(name, value)| line(name.as_str(), value.as_bytes()));
+    if let Some(content) = content.as_ref().filter(|content| !content.is_empty())
+        && !sample.names(&header::CONTENT_LENGTH)
+    {
+        line("content-length", content.len().to_string().as_bytes());
+    }
     text.extend_from_slice(b"\r\n");
     let refused = |error: HeadError| Refused { status: error.status(), detail: error.detail() };
     let head = head::parse_request(&mut text, limits).map_err(refused)?;
     let head = head.ok_or(HeadError::TooLarge).map_err(refused)?;
-    let body = match head.framing {
-        Framing::Length(0) => Body::empty(),
+    let body = match (content, head.framing) {
+        (Some(content), _) if !content.is_empty() => Body::full(content.clone()),
+        (_, Framing::Length(0)) => Body::empty(),
         // The content is unknown; only its presence matters.
         _ => Body::full(Bytes::from_static(b"?")),
     };

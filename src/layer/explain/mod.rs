@@ -1,16 +1,15 @@
-//! Explains what Pillion would do with a request, and by which line of its configuration. The request passes the same
-//! decisions as any other, but is never sent to an upstream.
+//! Collects the decisions of Pillion about a request, and the lines of its configuration that cause them. The request
+//! passes the same decisions as any other, but is never sent to an upstream.
 
 mod cached;
-pub(crate) mod explanation;
-mod head;
+pub(crate) mod facts;
+pub(crate) mod head;
+pub(crate) mod render;
 
-use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Method, Uri, header};
+use http::{Method, header};
 
 use super::limit::caller::Caller;
 use super::record::{RequestInfo, RequestRecord, Sink, request_id};
@@ -22,149 +21,149 @@ use crate::fields::{forwarded, grpc, host};
 use crate::layer::represent::classify as represented;
 use crate::limit::cells::Kind;
 use crate::limit::tier::Tier;
-use crate::message::inbound::Peer;
+use crate::message::inbound::{Peer, Refused};
 use crate::policy::loose;
-use crate::policy::pattern::Pattern;
+use crate::policy::pattern::{Methods, Pattern};
 use crate::policy::when::{Asked, When};
 use crate::policy::{RoutePolicy, path};
 use crate::represent::coding::Negotiated;
 use crate::runtime::clock;
 use crate::state::live_policy::Snapshot;
-use explanation::{AskedAs, Explanation};
+use facts::{
+    AskedAs, CodingFacts, Exemption, Facts, Fate, Forwarded, LimitFacts, Mismatch, PathFacts, QuotaFacts,
+    RouteFacts, SkippedRoute, Token, UpstreamFacts,
+};
+use head::SampleRequest;
 
 /// Maximum routes that are listed as not matching.
 const MAX_ROUTES: usize = 100;
 
-/// Explains a request that comes from `client`.
-pub(crate) fn explain(
-    (method, uri): (&Method, &Uri),
-    fields: &[(HeaderName, HeaderValue)],
-    client: SocketAddr,
+/// Lets a request arrive, or returns why it is refused. It is neither counted nor logged.
+pub(super) fn arrive(
+    sample: &SampleRequest,
     snapshot: &Arc<Snapshot>,
     sink: &Rc<Sink>,
-) -> Explanation {
-    let mut told = Explanation { cost: 1, ..Explanation::default() };
+) -> Result<Observed, Refused> {
     let now = clock::now();
-    let tls = uri.scheme_str() == Some("https");
-    let peer = Rc::new(Peer::new(client, tls));
-    let limits = snapshot.policy.server.settings.limits;
-    let inbound = match head::request((method, uri), fields, limits, (peer, now)) {
-        Ok(inbound) => inbound,
-        Err(refused) => {
-            told.say("refused", format!("{}: {refused}", refused.status.as_u16()));
-            return told;
-        }
-    };
+    let tls = sample.uri.scheme_str() == Some("https");
+    let peer = Rc::new(Peer::new(sample.client, tls));
+    let server = &snapshot.policy.server;
+    let inbound = head::request(sample, server.settings.limits, (peer, now))?;
     let headers = inbound.request.headers();
-    let host = host::text(headers).to_owned();
-    // The conditions of routes are evaluated on the fields as they were received.
-    let fields_received = headers.clone();
-    let grpc = grpc::is_call(method, headers);
-    if uri.authority().is_none() && !fields.iter().any(|(name, _)| name == header::HOST) {
-        told.say("host", format!("{host}, because neither the URL nor a field names another"));
-    }
     let info = RequestInfo {
         started: now,
         id: request_id(None),
         id_is_ours: true,
-        method: method.clone(),
+        method: sample.method.clone(),
         target: inbound.request.uri().path_and_query().cloned(),
-        client: forwarded::client_ip(headers, client.ip().to_canonical(), |ip| {
-            snapshot.policy.server.trusts(ip)
-        }),
+        client: forwarded::client_ip(headers, sample.client.ip().to_canonical(), |ip| server.trusts(ip)),
         tls,
         protocol: "HTTP/1.1",
-        grpc,
+        grpc: grpc::is_call(&sample.method, headers),
         trace: None,
         trace_state: None,
         snapshot: snapshot.clone(),
     };
-    let record = Rc::new(RequestRecord::uncounted(info, sink.clone()));
-    let read = path::normalise(uri.path());
-    let normal = read.clone().map(|path| path.normal.into_owned());
-    match &read {
-        Ok(read) => {
-            if read.normal != uri.path() {
-                told.say("path", format!("{} is matched as {}", uri.path(), read.normal));
-            }
-            let loose = loose::reading(&read.normal);
-            if read.is_odd && loose != read.normal {
-                told.say("path", format!("some apps read it as {loose}: deny applies to that too"));
-            }
-        }
-        Err(error) => {
-            told.say("refused", format!("400: {error}"));
-            return told;
-        }
-    }
-    let normal = normal.unwrap_or_default();
-    let decided = route::decide(Observed { inbound, record: record.clone() });
-    let found = record.route_policy();
-    let trusted = snapshot.policy.server.trusts(client.ip());
-    let conditions = Asked { query: uri.query(), headers: &fields_received, trusted };
-    explain_route(&mut told, snapshot, found, (method, &host, &normal), conditions);
-    match decided {
-        Err(error) => told.say("refused", format!("{}: {error}", rescue::status(&error).as_u16())),
-        Ok(Decision::Respond(response)) => {
-            let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("");
-            told.say("answered", format!("{} here, {to}", response.status()));
-        }
-        Ok(Decision::Below(mut routed)) => {
-            for (name, _) in fields {
-                let odd = name.as_str().contains('_') || name == "proxy";
-                if odd && !routed.request.headers().contains_key(name) {
-                    told.say(
-                        "dropped",
-                        format!("{name}: some apps read it as another field (server.underscores)"),
-                    );
-                }
-            }
-            if let Some(before) = &routed.rewritten_by {
-                told.say("rewritten", format!("by {} to {}", before.label, routed.request.uri()));
-            }
-            explain_upstream(&mut told, &routed);
-            explain_caller(&mut told, &routed);
-            explain_coding(&mut told, &mut routed);
-            cached::cache(&mut told, &routed, grpc, &sink.shared_state.cache);
-            cached::invalidation(&mut told, &routed, method);
-        }
-    }
-    told
+    Ok(Observed { inbound, record: Rc::new(RequestRecord::uncounted(info, sink.clone())) })
 }
 
-fn explain_route(
-    told: &mut Explanation,
+/// Collects the facts about a request.
+pub(crate) fn explain(sample: &SampleRequest, snapshot: &Arc<Snapshot>, sink: &Rc<Sink>) -> Facts {
+    let SampleRequest { method, uri, client, .. } = sample;
+    let observed = match arrive(sample, snapshot, sink) {
+        Ok(observed) => observed,
+        Err(refused) => return Facts::refused(refused.status, refused.to_string()),
+    };
+    let headers = observed.inbound.request.headers();
+    let host = host::text(headers).to_owned();
+    // The conditions of routes are evaluated on the fields as they were received.
+    let fields_received = headers.clone();
+    let (record, grpc) = (observed.record.clone(), observed.record.info.grpc);
+    let assumed_host = sample.names_no_host().then(|| host.clone());
+    let normal = match path::normalise(uri.path()) {
+        Ok(read) => read,
+        Err(error) => {
+            let refused = Facts::refused(http::StatusCode::BAD_REQUEST, error.to_string());
+            return Facts { assumed_host, ..refused };
+        }
+    };
+    let loose = Some(loose::reading(&normal.normal)).filter(|loose| normal.is_odd && *loose != normal.normal);
+    let path = PathFacts { given: uri.path().to_owned(), normal: normal.normal.to_string(), loose };
+    let decided = route::decide(observed);
+    let trusted = snapshot.policy.server.trusts(client.ip());
+    let conditions = Asked { query: uri.query(), headers: &fields_received, trusted };
+    let route = route_facts(snapshot, record.route_policy(), (method, &host, &path.normal), conditions);
+    let fate = match decided {
+        Err(error) => Fate::Refused { status: rescue::status(&error), detail: error.to_string() },
+        Ok(Decision::Respond(response)) => {
+            let location = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
+            Fate::Responded { status: response.status(), location: location.unwrap_or("").to_owned() }
+        }
+        Ok(Decision::Below(mut routed)) => {
+            Fate::Forwarded(Box::new(forwarded_facts(sample, &mut routed, grpc, sink)))
+        }
+    };
+    Facts { assumed_host, path: Some(path), route: Some(route), fate }
+}
+
+fn forwarded_facts(sample: &SampleRequest, routed: &mut Routed, grpc: bool, sink: &Rc<Sink>) -> Forwarded {
+    let is_dropped = |name: &http::HeaderName| {
+        let odd = name.as_str().contains('_') || name == "proxy";
+        odd && !routed.request.headers().contains_key(name)
+    };
+    let dropped = sample.fields.iter().map(|(name, _)| name).filter(|name| is_dropped(name)).cloned();
+    let dropped = dropped.collect();
+    let rewritten = routed
+        .rewritten_by
+        .as_ref()
+        .map(|before| (before.label.as_str().to_owned(), routed.request.uri().to_string()));
+    let upstream = upstream_facts(routed);
+    let (token, credentials, principal_hash) = principal_facts(routed);
+    let limits = limit_facts(routed);
+    // Reading the wanted representation edits the fields for the upstream, as it does before the cache is asked.
+    let coding = coding_facts(routed);
+    Forwarded {
+        dropped,
+        rewritten,
+        upstream,
+        token,
+        credentials,
+        principal_hash,
+        limits,
+        coding,
+        cache: cached::cache(routed, grpc, &sink.shared_state.cache),
+        invalidation: cached::invalidation(routed, &sample.method),
+    }
+}
+
+fn route_facts(
     snapshot: &Snapshot,
     found: &RoutePolicy,
     asked: (&Method, &str, &str),
     conditions: Asked<'_>,
-) {
+) -> RouteFacts {
     let routes = &snapshot.policy.routes.routes;
     let is_found = |route: &Arc<RoutePolicy>| std::ptr::eq(&**route, found);
     let order = routes.iter().position(is_found).unwrap_or(routes.len());
-    match &found.pattern {
-        Some(pattern) => {
-            told.say("route", format!("{} of {}: {}", order + 1, routes.len() - 1, written(pattern, found)))
-        }
-        None => told.say("route", "none matches: the defaults apply".to_owned()),
-    }
-    if let Some(when) = &found.when {
-        let held: Vec<String> = when.conditions().map(|condition| condition.to_string()).collect();
-        told.say("route", format!("its when holds: {}", held.join(", ")));
-    }
-    for (at, route) in routes.iter().take(order).take(MAX_ROUTES).enumerate() {
-        if let Some(pattern) = &route.pattern
-            && let Some(why) = mismatch(pattern, asked)
-                .map(str::to_owned)
-                .or_else(|| unmet(route.when.as_deref()?, conditions))
-        {
-            told.say("route", format!("not {}, {}: {why}", at + 1, written(pattern, route)));
-        }
+    let held = found
+        .when
+        .as_ref()
+        .map_or_else(Vec::new, |when| when.conditions().map(|condition| condition.to_string()).collect());
+    let skipped = routes.iter().enumerate().take(order.min(MAX_ROUTES)).filter_map(|(at, route)| {
+        let pattern = route.pattern.as_ref()?;
+        let why = mismatch(pattern, asked).or_else(|| unmet(route.when.as_deref()?, conditions))?;
+        Some(SkippedRoute { position: at + 1, pattern: written(pattern, route), why })
+    });
+    RouteFacts {
+        position: order + 1,
+        total: routes.len() - 1,
+        pattern: found.pattern.as_ref().map(|pattern| written(pattern, found)),
+        conditions: held,
+        skipped: skipped.collect(),
     }
 }
 
 fn written(pattern: &Pattern, route: &RoutePolicy) -> String {
-    use crate::policy::pattern::Methods;
     let methods = match &pattern.methods {
         Methods::Any => "*".to_owned(),
         Methods::Only(methods) => methods.iter().map(Method::as_str).collect::<Vec<_>>().join(","),
@@ -172,130 +171,106 @@ fn written(pattern: &Pattern, route: &RoutePolicy) -> String {
     format!("{methods} {}", route.label)
 }
 
-fn mismatch(pattern: &Pattern, (method, host, path): (&Method, &str, &str)) -> Option<&'static str> {
+fn mismatch(pattern: &Pattern, (method, host, path): (&Method, &str, &str)) -> Option<Mismatch> {
     if !pattern.template.takes(path) {
-        return Some("another path");
+        return Some(Mismatch::Path);
     }
     if !pattern.host.takes(host) {
-        return Some("another host");
+        return Some(Mismatch::Host);
     }
-    (!pattern.methods.contains(method)).then_some("another method")
+    (!pattern.methods.contains(method)).then_some(Mismatch::Method)
 }
 
 /// Returns the condition of `when` that a request does not meet.
-fn unmet(when: &When, asked: Asked<'_>) -> Option<String> {
-    when.unmet(asked).map(|condition| format!("its when does not hold: {condition}"))
+fn unmet(when: &When, asked: Asked<'_>) -> Option<Mismatch> {
+    when.unmet(asked).map(|condition| Mismatch::Condition(condition.to_string()))
 }
 
-fn explain_upstream(told: &mut Explanation, routed: &Routed) {
+fn upstream_facts(routed: &Routed) -> Option<UpstreamFacts> {
     let policy = &routed.record.info.snapshot.policy;
-    let Some(upstream) = policy.upstreams.get(routed.route.upstream.unwrap_or(0)) else { return };
-    let urls: Vec<&str> = upstream.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect();
-    let mut line = format!("{} ({})", upstream.name, urls.join(", "));
-    if routed.route.stream {
-        line.push_str(", a stream from its start: it counts toward max_streams and has no response_timeout");
-    } else {
-        let timeout = routed.route.timeout.unwrap_or(upstream.response_timeout);
-        let _ = write!(line, ", responds within {timeout:?}");
-    }
-    told.say("app", line);
+    let upstream = policy.upstreams.get(routed.route.upstream.unwrap_or(0))?;
+    let timeout = routed.route.timeout.unwrap_or(upstream.response_timeout);
+    Some(UpstreamFacts {
+        name: upstream.name.to_string(),
+        urls: upstream.endpoints.iter().map(|endpoint| endpoint.url.clone()).collect(),
+        timeout: (!routed.route.stream).then_some(timeout),
+    })
 }
 
-fn explain_caller(told: &mut Explanation, routed: &Routed) {
+/// Returns the state of the token, the credentials that identify the sender, and the hash of the principal.
+fn principal_facts(routed: &Routed) -> (Token, Vec<String>, Option<String>) {
+    let policy = &routed.record.info.snapshot.policy;
+    let headers = routed.request.headers();
+    let verified = routed.record.verified_claims(headers);
+    let token = match verified {
+        Err(_) => Token::Invalid,
+        Ok(Some(_)) => Token::Verified,
+        Ok(None) if policy.identity.proves() => Token::Absent,
+        Ok(None) => Token::NotConfigured,
+    };
+    let claims = verified.as_ref().ok().and_then(Option::as_ref);
+    let principal = policy.identity.principal(headers, claims).filter(|_| policy.hashes_are_shared);
+    let hash = principal.map(|found| key::principal_hash(&found.partition));
+    (token, policy.identity.present(headers, claims), hash)
+}
+
+fn limit_facts(routed: &Routed) -> Option<LimitFacts> {
     let policy = &routed.record.info.snapshot.policy;
     let limits = &routed.route.limits;
-    let headers = routed.request.headers();
-    match routed.record.verified_claims(headers) {
-        Err(_) => told.say("token", "it does not verify: it proves nothing, and the cache is bypassed"),
-        Ok(Some(_)) => told.say("token", "it verifies"),
-        Ok(None) if policy.identity.proves() => told.say("token", "the request has none"),
-        Ok(None) => {}
-    }
-    let claims = routed.record.verified_claims(headers).as_ref().ok().and_then(Option::as_ref);
-    let present = policy.identity.present(headers, claims);
-    match present.is_empty() {
-        true => told.say("principal", "none: the request carries none of identity.principal"),
-        false => {
-            let hash = policy.identity.principal(headers, claims).filter(|_| policy.hashes_are_shared);
-            let hash =
-                hash.map_or(String::new(), |found| format!(": {}", key::principal_hash(&found.partition)));
-            told.say("principal", format!("the keyed hash of {}{hash}", present.join(" and ")));
-        }
-    }
     if !policy.limits.enabled && limits.concurrency.is_none() {
-        told.say("limits", "none: no tier is configured");
-        return;
+        return None;
     }
     let Caller { key, tier, rejected } = Caller::identify(routed, &policy.limits);
     let listed = policy.limits.listed.values().find(|listed| listed.partition == key.hash);
-    let named = listed.and_then(|listed| listed.name.clone());
-    told.caller = Some(match (named, key.kind) {
-        (Some(name), _) => AskedAs::Key(name),
-        (None, Kind::Ip) => AskedAs::Key(routed.record.info.client.to_string()),
+    let key_name = listed.and_then(|listed| listed.name.clone());
+    let caller = match (&key_name, key.kind) {
+        (Some(name), _) => AskedAs::Key(name.clone()),
+        (None, Kind::Ip) => AskedAs::Address(routed.record.info.client),
         (None, _) if policy.hashes_are_shared => AskedAs::Key(format!("{:032x}", key.hash)),
         (None, _) => AskedAs::Unknown,
+    };
+    let exemption = match (limits.exempt, routed.readings_differ) {
+        (false, _) => Exemption::NotGiven,
+        (true, false) => Exemption::Given,
+        (true, true) => Exemption::Withheld,
+    };
+    let exempt = exemption == Exemption::Given;
+    Some(LimitFacts {
+        caller,
+        kind: key.kind,
+        key_name,
+        tier: tier.name.to_string(),
+        shadow: tier.shadow,
+        rejected: rejected && !exempt && !tier.shadow,
+        exemption,
+        quotas: if exempt { Vec::new() } else { quota_facts(tier, routed) },
+        cost: limits.cost.get(),
+        max_in_flight: limits.concurrency.map(|concurrency| concurrency.max),
+    })
+}
+
+fn quota_facts(tier: &Tier, routed: &Routed) -> Vec<QuotaFacts> {
+    let quotas = tier.limits_on(&routed.route.limits.named).map(|(_, limit)| QuotaFacts {
+        name: limit.name.clone(),
+        count: limit.quota.count,
+        period: limit.quota.period,
+        burst: limit.quota.burst.get(),
     });
-    let name =
-        listed.and_then(|listed| listed.name.as_deref()).map_or(String::new(), |name| format!(" ({name})"));
-    told.say("limits", format!("as {}{name}, tier {:?}", key.kind.as_str(), tier.name));
-    let exempt = limits.exempt && !routed.readings_differ;
-    if rejected && !exempt && !tier.shadow {
-        told.say("limits", "401: its API key is not listed");
-        told.rejected = true;
-    }
-    if exempt {
-        told.say("limits", "limits = \"none\": no quota applies here");
-    } else if limits.exempt {
-        told.say("limits", "limits = \"none\" does not exempt a path that can be read in two ways");
-    }
-    explain_limits(told, tier, routed);
+    quotas.collect()
 }
 
-fn explain_limits(told: &mut Explanation, tier: &Tier, routed: &Routed) {
-    let limits = &routed.route.limits;
-    told.cost = limits.cost.get();
-    let exempt = limits.exempt && !routed.readings_differ;
-    for (_, limit) in tier.limits_on(&limits.named).filter(|_| !exempt) {
-        let quota = &limit.quota;
-        told.limits.push((tier.name.to_string(), limit.name.to_string()));
-        let shadow = if tier.shadow { ", in shadow mode" } else { "" };
-        told.say(
-            "limits",
-            format!("{}: {} in {:?}, {} at once{shadow}", limit.name, quota.count, quota.period, quota.burst),
-        );
-    }
-    if limits.cost.get() > 1 {
-        told.say("limits", format!("it counts as {}", limits.cost));
-    }
-    if let Some(concurrency) = limits.concurrency {
-        told.say("limits", format!("at most {} in flight on this route", concurrency.max));
-        told.concurrency = true;
-    }
-}
-
-fn explain_coding(told: &mut Explanation, routed: &mut Routed) {
-    let policy = routed.record.info.snapshot.policy.compression.clone();
+fn coding_facts(routed: &mut Routed) -> CodingFacts {
+    let min_size = routed.record.info.snapshot.policy.compression.min_size;
     match represented::RepresentationRequest::read(routed) {
         Err(error) => {
             let error = error.into();
-            told.say("coding", format!("{}: {error}", rescue::status(&error).as_u16()));
+            CodingFacts::Refused(rescue::status(&error), error.to_string())
         }
         Ok(asked) => match asked.coding {
-            None => told.say("coding", "none: compress is off here, or the request says no-transform"),
-            Some((_, Negotiated::Identity)) => {
-                told.say("coding", "none: the client accepts none of compression.codings")
-            }
-            Some((_, Negotiated::Nothing)) => {
-                told.say("coding", "406: the client rejects every coding and the content without one")
-            }
-            Some((_, Negotiated::Coded(coding, _))) => told.say(
-                "coding",
-                format!(
-                    "{}, for content of {} bytes or more of the listed types",
-                    coding.as_str(),
-                    policy.min_size
-                ),
-            ),
+            None => CodingFacts::Off,
+            Some((_, Negotiated::Identity)) => CodingFacts::NotAccepted,
+            Some((_, Negotiated::Nothing)) => CodingFacts::NothingAccepted,
+            Some((_, Negotiated::Coded(coding, _))) => CodingFacts::Chosen { coding, min_size },
         },
     }
 }
