@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, header};
 use tower::Service;
 
 use super::cache::sessions;
@@ -22,7 +22,7 @@ use crate::layer::record::RequestRecord;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::message::inbound::Peer;
-use crate::policy::ServerPolicy;
+use crate::policy::{ServerPolicy, UpstreamPolicy};
 use crate::runtime::clock;
 use crate::upstream::{Call, ForwardError, Pool, Streaming};
 
@@ -70,28 +70,8 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     }
     let chosen = routed.route.upstream.unwrap_or(0);
     let upstream = record.info.snapshot.upstreams.get(chosen).ok_or("the route's upstream does not exist")?;
-    let fields = forwarding(&mut routed, server);
-    let covered = if routed.signed { covered(&routed.request) } else { Vec::new() };
-    let beside = fields.is_some() && covered.is_empty();
-    let trusted = server.trusts(routed.peer.address.ip());
-    let identified = identified(&record, routed.request.headers_mut(), beside, trusted);
-    covered.into_iter().for_each(|(name, value)| drop(routed.request.headers_mut().insert(name, value)));
-    // An HTTP/1.0 request may lack `Host`, but HTTP/1.1 requires it (RFC 9112 3.2).
-    let hostless = host::from_headers(routed.request.headers()).is_none();
-    let rewritten = !upstream.policy.preserve_host && !routed.signed;
-    if (hostless || rewritten)
-        && let Some(endpoint) = upstream.policy.endpoints.first()
-        && let Ok(host) = HeaderValue::from_str(endpoint.authority.as_str())
-    {
-        routed.request.headers_mut().insert(header::HOST, host);
-    }
+    let Prepared { fields, identified, asked } = prepare(&record, &mut routed, &upstream.policy);
     let route = routed.route.clone();
-    let keeps_users = record.info.snapshot.policy.keeps_users;
-    // The original fields, if the upstream gets edited ones.
-    let asked = (keeps_users && is_edited(&routed)).then(|| routed.request.headers().clone());
-    for route in routed.rewritten_by.iter().chain([&route]) {
-        route.request.apply(routed.request.headers_mut());
-    }
     let timeout = route.timeout.or(routed.rewritten_by.as_ref().and_then(|route| route.timeout));
     let target = routed.request.uri().path_and_query().cloned();
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -130,16 +110,64 @@ async fn forward(pool: Rc<Pool>, mut routed: Box<Routed>) -> Result<Response<Bod
     record.upstream_ended();
     let response = result?;
     record.upstream.set_status(response.status());
-    if keeps_users && sessions::sets_cookie(response.headers()) {
-        let asked = asked.as_ref().unwrap_or(routed.request.headers());
-        sessions::heed(&record, &method, asked, response.headers());
-    }
+    heed_session(&record, &method, asked.as_ref().unwrap_or(routed.request.headers()), response.headers());
     // A 2xx would tell an HTTP/2 client that the tunnel is open (RFC 8441 5, RFC 9110 9.3.6).
     let http2 = routed.request.version() == Version::HTTP_2;
     if http2 && routed.upgrade.is_some() && response.status().is_success() {
         return Err(ForwardError::NotUpgraded.into());
     }
     Ok(response)
+}
+
+/// A request as its upstream gets it. The fields that are not in its map stand beside it.
+pub(super) struct Prepared<'r> {
+    /// The forwarding fields, if they are not in the map.
+    pub fields: Option<Rc<ForwardedFields>>,
+    /// The request id, if it is not in the map.
+    pub identified: Option<Identified<'r>>,
+    /// The fields before a route edited them, if that happened and sessions need them.
+    pub asked: Option<HeaderMap>,
+}
+
+/// Prepares the fields of a request for its upstream: forwarding fields, request id, host, and the edits of its routes.
+#[inline]
+pub(super) fn prepare<'r>(
+    record: &'r RequestRecord,
+    routed: &mut Routed,
+    upstream: &UpstreamPolicy,
+) -> Prepared<'r> {
+    let server = &record.info.snapshot.policy.server;
+    let fields = forwarding(routed, server);
+    let covered = if routed.signed { covered(&routed.request) } else { Vec::new() };
+    let beside = fields.is_some() && covered.is_empty();
+    let trusted = server.trusts(routed.peer.address.ip());
+    let identified = identified(record, routed.request.headers_mut(), beside, trusted);
+    covered.into_iter().for_each(|(name, value)| drop(routed.request.headers_mut().insert(name, value)));
+    // An HTTP/1.0 request may lack `Host`, but HTTP/1.1 requires it (RFC 9112 3.2).
+    let hostless = host::from_headers(routed.request.headers()).is_none();
+    let rewritten = !upstream.preserve_host && !routed.signed;
+    if (hostless || rewritten)
+        && let Some(endpoint) = upstream.endpoints.first()
+        && let Ok(host) = HeaderValue::from_str(endpoint.authority.as_str())
+    {
+        routed.request.headers_mut().insert(header::HOST, host);
+    }
+    let keeps_users = record.info.snapshot.policy.keeps_users;
+    let asked = (keeps_users && is_edited(routed)).then(|| routed.request.headers().clone());
+    let Routed { request, rewritten_by, route, .. } = routed;
+    for route in rewritten_by.iter().chain([&*route]) {
+        route.request.apply(request.headers_mut());
+    }
+    Prepared { fields, identified, asked }
+}
+
+/// Invalidates the stored responses of a session that this response begins or ends. `asked` has the fields of the
+/// request as the client sent them.
+#[inline]
+pub(super) fn heed_session(record: &RequestRecord, method: &Method, asked: &HeaderMap, response: &HeaderMap) {
+    if record.info.snapshot.policy.keeps_users && sessions::sets_cookie(response) {
+        sessions::heed(record, method, asked, response);
+    }
 }
 
 /// Returns whether a route edits the fields of the request.

@@ -14,7 +14,9 @@ use super::record::Sink;
 use super::represent::Represent;
 use super::rescue::Rescue;
 use super::route::Route;
+use super::routed::{Observed, Routed};
 use crate::message::body::Body;
+use crate::message::error::BoxError;
 use crate::message::inbound::Inbound;
 use crate::state::live_policy::{PolicyView, SharedState};
 use crate::upstream::Pool;
@@ -35,17 +37,28 @@ pub(crate) fn build(
     parts: &Parts,
 ) -> impl Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + use<> {
     // Chooses the address, writes the forwarding fields, sends and retries.
-    let stack = Forward::new(parts.pool.clone());
+    let stack = around(Forward::new(parts.pool.clone()), &parts.shared_state);
+    // Outermost, because it must see everything, refusals too.
+    Observe::new(stack, parts.view.clone(), parts.sink.clone())
+}
+
+/// Builds the layers between `observe` and the service that stands for the upstream, innermost layer first.
+pub(super) fn around<S>(
+    upstream: S,
+    shared_state: &SharedState,
+) -> impl Service<Observed, Response = Response<Body>, Error = Infallible, Future: Unpin> + Clone + use<S>
+where
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
+    S::Future: Unpin + 'static,
+{
     // Serves stored responses, stores new ones, and invalidates.
-    let stack = CacheLayer::new(stack, parts.shared_state.cache.clone());
+    let stack = CacheLayer::new(upstream, shared_state.cache.clone());
     // Outside of the cache, so that stored and new responses are treated alike.
     let stack = Represent(stack);
     // Before any work is done for a request that may be refused.
-    let stack = Limit::new(stack, parts.shared_state.limiter.clone());
+    let stack = Limit::new(stack, shared_state.limiter.clone());
     // Everything below uses the route found here.
     let stack = Route(stack);
     // Inside observe, so that errors are counted like other responses.
-    let stack = Rescue(stack);
-    // Outermost, because it must see everything, refusals too.
-    Observe::new(stack, parts.view.clone(), parts.sink.clone())
+    Rescue(stack)
 }
