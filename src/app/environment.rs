@@ -25,6 +25,7 @@ pub(crate) fn environment() -> Environment {
         own_container: own_container(),
         color: std::io::stdout().is_terminal() && shows_colors(),
         terminal: std::io::stdout().is_terminal(),
+        without_certificates: false,
         secret: Secret::new(secret()),
     }
 }

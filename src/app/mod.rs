@@ -13,7 +13,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
@@ -271,9 +271,9 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     SharedState { metrics, represented, buffers, cache, limiter, performance, maintenance, heartbeats, spans }
 }
 
-/// Builds everything that decides about requests, without listeners or workers, for `pillion explain` and for tests of
-/// the layers.
-pub(crate) fn rehearse(policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
+/// Builds everything that decides about requests, without listeners or workers, for `pillion explain`, `pillion test`
+/// and tests of the layers. `wall` replaces the present time by the wall clock.
+pub(crate) fn rehearse(policy: Policy, wall: Option<SystemTime>) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> {
     let metrics =
         Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, Counter::default());
     let upstreams = Registry::default().build(&policy.upstreams);
@@ -282,6 +282,6 @@ pub(crate) fn rehearse(policy: Policy) -> io::Result<(Arc<Snapshot>, Rc<Sink>)> 
     let lines = Writer::start(Target::Error, Counter::default())?.lines();
     Ok((
         snapshot,
-        Rc::new(Sink { shared_state, log: log::AccessLog::new(lines), failures: LogThrottle::new(1) }),
+        Rc::new(Sink { shared_state, log: log::AccessLog::new(lines), failures: LogThrottle::new(1), wall }),
     ))
 }

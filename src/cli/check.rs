@@ -30,7 +30,7 @@ pub(super) struct Options {
 
 /// The form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// For people: line, caret and remedy
     Text,
     /// One JSON document
@@ -53,7 +53,7 @@ pub(super) fn run(options: Options) -> u8 {
     match format {
         Format::Text => text(&file, &loaded),
         Format::Json => say(&document(&file, &loaded)),
-        Format::Github => notices(&loaded).iter().for_each(|notice| say(&annotation(notice))),
+        Format::Github => remarks(&loaded).iter().for_each(|notice| say(&annotation(notice))),
     }
     match &loaded {
         Ok(_) if strict && warnings > 0 => {
@@ -82,40 +82,45 @@ fn text(file: &Path, loaded: &Result<Policy, LoadError>) {
     }
 }
 
-/// All remarks on a file; one that cannot be read has one without a place.
-fn notices(loaded: &Result<Policy, LoadError>) -> Vec<Notice> {
+/// All remarks on a file.
+fn remarks(loaded: &Result<Policy, LoadError>) -> Vec<Notice> {
     match loaded {
         Ok(policy) => policy.notices.clone(),
-        Err(LoadError::Problems(problems)) => problems.errors(),
-        Err(error @ LoadError::Unreadable(path, _)) => {
-            let (message, shown) = (error.to_string(), format!("error: {error}"));
-            let severity = Severity::Error;
-            vec![Notice { severity, message, help: None, file: path.clone(), place: None, shown }]
-        }
+        Err(error) => notices(error),
+    }
+}
+
+/// Returns the problems of a file; one that cannot be read has one without a place.
+pub(super) fn notices(error: &LoadError) -> Vec<Notice> {
+    match error {
+        LoadError::Problems(problems) => problems.errors(),
+        LoadError::Unreadable(path, _) => vec![Notice::error(path, error.to_string())],
     }
 }
 
 fn document(file: &Path, loaded: &Result<Policy, LoadError>) -> Value {
-    let remark = |notice: &Notice| {
-        let mut remark = json!({
-            "severity": notice.severity.as_str(),
-            "message": notice.message,
-            "help": notice.help,
-            "file": notice.file.display().to_string(),
-        });
-        if let Some(Place { line, column, width }) = notice.place {
-            remark["line"] = line.into();
-            remark["column"] = column.into();
-            remark["end_column"] = (column + width).into();
-        }
-        remark
-    };
-    let remarks: Vec<Value> = notices(loaded).iter().map(remark).collect();
+    let remarks: Vec<Value> = remarks(loaded).iter().map(remark).collect();
     json!({ "file": file.display().to_string(), "fine": loaded.is_ok(), "diagnostics": remarks })
 }
 
+/// Returns a remark as JSON.
+pub(super) fn remark(notice: &Notice) -> Value {
+    let mut remark = json!({
+        "severity": notice.severity.as_str(),
+        "message": notice.message,
+        "help": notice.help,
+        "file": notice.file.display().to_string(),
+    });
+    if let Some(Place { line, column, width }) = notice.place {
+        remark["line"] = line.into();
+        remark["column"] = column.into();
+        remark["end_column"] = (column + width).into();
+    }
+    remark
+}
+
 /// A workflow command, as GitHub's runner reads it from standard output.
-fn annotation(notice: &Notice) -> String {
+pub(super) fn annotation(notice: &Notice) -> String {
     let command = match notice.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",

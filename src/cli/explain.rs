@@ -58,7 +58,7 @@ pub(super) fn run(options: Options) -> u8 {
             return PROBLEMS;
         }
     };
-    let (snapshot, sink) = match app::rehearse(policy) {
+    let (snapshot, sink) = match app::rehearse(policy, None) {
         Ok(rehearsed) => rehearsed,
         Err(error) => return fail(FAILED, &error),
     };

@@ -88,7 +88,8 @@ fn ask() -> Result<String, String> {
 fn content(url: &str) -> String {
     let url = serde_json::Value::from(url);
     format!(
-        r#"# Configuration of Pillion. `pillion check` shows mistakes, `pillion reload` applies changes.
+        r#"# Configuration of Pillion. `pillion check` shows mistakes, `pillion test` runs test cases, `pillion reload` applies
+# changes.
 
 [upstream]
 url = {url}

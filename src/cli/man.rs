@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use clap::{Arg, Command};
 
 /// The examples: what is done, and the command.
-const EXAMPLES: [(&str, &str); 7] = [
+const EXAMPLES: [(&str, &str); 8] = [
     ("Run Pillion in front of an app, without a file:", "pillion run --upstream http://127.0.0.1:3000"),
     ("Check a file; every mistake is shown at once, with its line:", "pillion check pillion.toml"),
+    ("Run the test cases of a file, as a CI job does:", "pillion test pillion.test.toml"),
     ("Run with a file, which is reloaded when it is replaced:", "pillion run --config pillion.toml"),
     (
         "Show what happens to a request, and why, without sending it:",
@@ -67,7 +68,8 @@ const EXIT_CODES: [(&str, &str); 3] = [
     ("0", "The command succeeded."),
     (
         "1",
-        "The process did not start, no running Pillion was reached, or it refused the command or is unhealthy.",
+        "The process did not start, no running Pillion was reached, or it refused the command or is unhealthy, or a test \
+         case failed.",
     ),
     ("2", "The configuration has mistakes, or the command line is wrong."),
 ];

@@ -16,6 +16,7 @@ mod output;
 mod run;
 mod schema;
 mod source;
+mod test;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ enum Command {
     Run(Where),
     /// Check a configuration file and show every problem in it (exit 2 if there are any)
     Check(check::Options),
+    /// Run test cases of a configuration: requests, canned responses and expectations (exit 1 if one fails)
+    Test(test::Options),
     /// Write a small configuration file for an app, with comments
     Init(init::Options),
     /// Start a small sample app with Pillion in front of it
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(place) => run::run(place, &Cli::command()),
         Command::Check(options) => check::run(options),
+        Command::Test(options) => test::run(options),
         Command::Init(options) => init::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Reload(admin) => control::run("/reload", admin),

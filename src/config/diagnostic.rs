@@ -204,6 +204,14 @@ impl Diagnostics {
         self
     }
 
+    /// Returns the place of a span.
+    pub(crate) fn place_of(&self, span: &Span) -> Place {
+        let (line, column, shown) = self.place(span, true);
+        let room = shown.chars().count().saturating_sub(column - 1).max(1);
+        let meant = &self.text[span.start.min(self.text.len())..span.end.min(self.text.len())];
+        Place { line, column, width: meant.chars().count().clamp(1, room) }
+    }
+
     /// Line, column, and the line as it may be shown.
     fn place(&self, span: &Span, of_value: bool) -> (usize, usize, String) {
         let at = span.start.min(self.text.len());

@@ -6,6 +6,7 @@
 //! file are shown at once. Nothing outside this room sees anything but the policy.
 
 mod address;
+pub(crate) mod cases;
 mod compile;
 pub(crate) mod diagnostic;
 mod file;

@@ -42,5 +42,7 @@ pub(crate) struct Environment {
     pub color: bool,
     /// Whether the log goes to a terminal.
     pub terminal: bool,
+    /// Whether certificates of listeners are left unread, because nothing listens.
+    pub without_certificates: bool,
     pub secret: Secret<[u8; 32]>,
 }

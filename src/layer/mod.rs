@@ -12,6 +12,7 @@ mod maintenance;
 mod matching;
 mod observe;
 pub(crate) mod record;
+pub(crate) mod rehearsal;
 mod represent;
 mod request_body;
 mod rescue;

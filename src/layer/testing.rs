@@ -78,7 +78,7 @@ impl Stage {
         let source = Source { embedded, upstream, ..Source::default() };
         let environment = Environment { cores: 1, ..Environment::default() };
         let policy = config::load(&source, &environment).unwrap_or_else(|error| panic!("{error}"));
-        let (snapshot, sink) = crate::app::rehearse(policy).unwrap();
+        let (snapshot, sink) = crate::app::rehearse(policy, None).unwrap();
         Stage { snapshot, sink }
     }
 

@@ -1,6 +1,6 @@
 //! Remarks about a configuration file, each with its place: errors, warnings and hints.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How much a remark matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +48,13 @@ pub(crate) struct Notice {
 }
 
 impl Notice {
+    /// Creates an error about a whole file.
+    pub(crate) fn error(file: &Path, message: String) -> Notice {
+        let shown = format!("error: {message}");
+        let severity = Severity::Error;
+        Notice { severity, message, help: None, file: file.to_path_buf(), place: None, shown }
+    }
+
     /// Returns the place as compilers write it: `pillion.toml:3:7`.
     pub(crate) fn at(&self) -> String {
         match &self.place {

@@ -100,6 +100,14 @@ impl Counters {
         }
     }
 
+    /// Returns the codings and the reasons for none, each with the number of responses.
+    pub(crate) fn chosen(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let codings = Coding::ALL.iter().zip(&self.codings);
+        let codings = codings.map(|(coding, counters)| (coding.as_str(), counters.responses.get()));
+        let left = Reason::ALL.iter().zip(&self.left).map(|(reason, cell)| (reason.as_str(), cell.get()));
+        codings.chain(left)
+    }
+
     /// Returns the counters of one coding.
     pub(crate) fn coding(&self, coding: Coding) -> &Arc<CodingCounters> {
         // In the order of `Coding::ALL`.

@@ -111,8 +111,12 @@ async fn run(
     let view = Cache::new(shared.live.clone());
     let pool = Rc::new(Pool::default());
     let shared_state = shared.shared_state.clone();
-    let sink =
-        Rc::new(Sink { shared_state: shared_state.clone(), log, failures: LogThrottle::new(FAILURES) });
+    let sink = Rc::new(Sink {
+        shared_state: shared_state.clone(),
+        log,
+        failures: LogThrottle::new(FAILURES),
+        wall: None,
+    });
     let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), shared_state };
     let lifecycle = Rc::new(Lifecycle::default());
     let worker = Rc::new(Worker {

@@ -102,6 +102,12 @@ impl Progress {
         self.sent_earlier.get().max(self.sent_over_http2.get())
     }
 
+    /// Records that all of the request was sent.
+    pub(crate) fn sent_whole(&self, now: Instant) {
+        self.sent.set(Some(now));
+        reach(&self.sent_earlier, Sent::Whole);
+    }
+
     /// Starts another try over HTTP/2.
     pub(super) fn start_over_http2(&self) {
         reach(&self.sent_earlier, self.sent_over_http2.take());

@@ -34,6 +34,30 @@ words! {
     }
 }
 
+/// Returns a sentence about a reason for not storing a response, by its word.
+pub(crate) fn sentence(word: &str) -> Option<&'static str> {
+    let refused = NotStorable::ALL.into_iter().find(|refused| refused.as_str() == word);
+    let unkept = Unkept::ALL.into_iter().find(|unkept| unkept.as_str() == word);
+    refused.map(NotStorable::sentence).or(unkept.map(Unkept::sentence))
+}
+
+impl Unkept {
+    fn sentence(self) -> &'static str {
+        match self {
+            Unkept::Overtaken => "an invalidation overtook the response",
+            Unkept::TooManyTags => "the response has more tags than the maximum",
+            Unkept::Unexpected => "the response was not expected to be stored; the next one is",
+            Unkept::TooLarge => {
+                "the response is larger than cache.max_object_size, or there is no room for it"
+            }
+            Unkept::Fragment => {
+                "the request may ask for a fragment, and the response's Vary does not name its field"
+            }
+            Unkept::Endless => "the response is the other side of an upgraded connection",
+        }
+    }
+}
+
 impl NotStored {
     /// Returns the reason as a word for `Cache-Status` and the log.
     pub(crate) fn as_str(self) -> &'static str {

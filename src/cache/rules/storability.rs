@@ -96,6 +96,29 @@ words! {
     }
 }
 
+impl NotStorable {
+    /// Returns the reason as a sentence.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            NotStorable::RequestNoStore => "the request has Cache-Control: no-store",
+            NotStorable::NoStore => "the response has Cache-Control: no-store",
+            NotStorable::Private => {
+                "the response has Cache-Control: private, and the route's scope is not \"user\""
+            }
+            NotStorable::Credentials => {
+                "the request carries credentials, and no directive of the response allows it for all"
+            }
+            NotStorable::SetCookie => "the response sets a cookie that no directive excludes",
+            NotStorable::Varies => {
+                "the response varies with everything, or with a field that differs in each request"
+            }
+            NotStorable::Stream => "the response is a stream of events or gRPC messages",
+            NotStorable::Status => "a response with this status cannot be stored as it is",
+            NotStorable::NoLifetime => "neither the response nor the route gives it a freshness lifetime",
+        }
+    }
+}
+
 /// The way in which a response is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Storable {

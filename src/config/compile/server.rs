@@ -264,7 +264,7 @@ impl Compiler<'_> {
         }
         let mut loaded = Vec::new();
         let mut expiries = Vec::new();
-        for (cert, key) in certificates {
+        for (cert, key) in certificates.iter().filter(|_| !self.environment.without_certificates) {
             let (cert_path, key_path) = (self.file(&cert.value), self.file(&key.value));
             match tls::certified_key(&cert_path, &key_path) {
                 Ok(certified) => {

@@ -128,6 +128,6 @@ impl CacheExchange {
         let says = ResponseDirectives::from_headers(fields, &settings.targeted);
         let route_settings = &self.record.route_policy().cache.route_settings;
         let traits = fetching.read.traits;
-        is_about_all(traits, (status, fields), &says, (route_settings, settings), clock::wall())
+        is_about_all(traits, (status, fields), &says, (route_settings, settings), self.record.wall())
     }
 }

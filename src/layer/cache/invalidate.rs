@@ -33,7 +33,7 @@ use crate::runtime::clock;
 use crate::runtime::clock::Instant;
 
 /// The response field with the cache groups to invalidate (RFC 9875 3).
-const GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+pub(crate) const GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 /// The outcome of a gRPC call that failed before its first message, among the fields of its response.
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 

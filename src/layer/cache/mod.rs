@@ -51,6 +51,7 @@ use crate::message::error::BoxError;
 use crate::policy::cache::is_safe;
 use classify::RequestClass;
 use future::CacheFuture;
+pub(super) use invalidate::GROUP_INVALIDATION;
 use service::CacheLayer;
 
 impl<S> Service<Box<Routed>> for CacheLayer<S>

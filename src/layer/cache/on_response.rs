@@ -174,7 +174,7 @@ impl CacheExchange {
             let says = ResponseDirectives::from_headers(fields, &settings.targeted);
             let route_settings = &self.record.route_policy().cache.route_settings;
             let of = RequestTraits { personal: class.personal(), ..RequestTraits::default() };
-            evaluate(of, (status, fields), &says, (route_settings, settings), clock::wall()).err()
+            evaluate(of, (status, fields), &says, (route_settings, settings), self.record.wall()).err()
         } else {
             Some(NotStorable::NoLifetime)
         };
@@ -253,7 +253,7 @@ impl CacheExchange {
     ) -> Result<StoredHead, NotStored> {
         let settings = self.record.info.cache_settings();
         let says = ResponseDirectives::from_headers(fields, &settings.targeted);
-        let times = Times { requested: fetching.requested, received: clock::now(), wall: clock::wall() };
+        let times = Times { requested: fetching.requested, received: clock::now(), wall: self.record.wall() };
         let route_settings = &self.record.route_policy().cache.route_settings;
         let storable =
             evaluate(fetching.read.traits, (status, fields), &says, (route_settings, settings), times.wall);

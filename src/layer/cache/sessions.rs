@@ -21,7 +21,7 @@ pub(crate) fn sets_cookie(response: &HeaderMap) -> bool {
 /// write sets one for a client that had none. A mere renewal changes nothing.
 pub(crate) fn heed(record: &RequestRecord, method: &Method, request: &HeaderMap, response: &HeaderMap) {
     let identity = &record.info.snapshot.policy.identity;
-    let now = clock::unix_seconds(clock::wall()) as i64;
+    let now = clock::unix_seconds(record.wall()) as i64;
     let lines = response.get_all(header::SET_COOKIE).iter();
     let cookies = lines.filter_map(|line| SetCookie::parse(line.as_bytes(), now));
     let (mut ends, mut begins) = (false, false);

@@ -69,6 +69,8 @@ fn read(routed: &Routed, lookup: Lookup, cache: &Arc<Cache>) -> ReadFacts {
         directives: lookup.directives,
         tags: tags.into_iter().map(String::from).collect(),
         version: policy.cache.version.clone(),
+        fields: routed.request.headers().clone(),
+        key: lookup.key,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::cache::invalidation::Mode;
 use crate::cache::key::{self, Partition};
@@ -12,6 +12,7 @@ use crate::cache::rules::eligibility::BypassReason;
 use crate::cache::rules::storability::Personal;
 use crate::cache::settings::{Override, Scope};
 use crate::fields::cache_control::RequestDirectives;
+use crate::identity::principal::Principal;
 use crate::limit::cells::Kind;
 use crate::policy::Policy;
 use crate::policy::login_redirect::OnRedirect;
@@ -92,8 +93,11 @@ pub(crate) struct Forwarded {
     pub token: Token,
     /// The credentials that identify the sender.
     pub credentials: Vec<String>,
+    pub principal: Option<Principal>,
     /// The hash of the principal, if it is the same in all processes.
     pub principal_hash: Option<String>,
+    /// The host of the request.
+    pub host: String,
     /// The limits; `None` if none are configured for the route.
     pub limits: Option<LimitFacts>,
     pub coding: CodingFacts,
@@ -211,6 +215,10 @@ pub(crate) enum Treatment {
 /// A request whose response may be stored.
 #[derive(Clone, Debug)]
 pub(crate) struct ReadFacts {
+    /// The cache key, equal for requests that share stored responses.
+    pub key: Vec<u8>,
+    /// The fields of the request as the cache sees them.
+    pub fields: HeaderMap,
     /// The parts of the cache key that people know.
     pub stored: Option<StoredView>,
     /// The kind of credentials that count on a route with scope "auto".

@@ -9,15 +9,16 @@ pub(crate) mod render;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Method, header};
+use http::{HeaderName, Method, StatusCode, Version, header};
 
 use super::limit::caller::Caller;
-use super::record::{RequestInfo, RequestRecord, Sink, request_id};
+use super::record::{HTTP_2, RequestInfo, RequestRecord, Sink, request_id};
 use super::rescue;
 use super::route::{self, Decision};
 use super::routed::{Observed, Routed};
 use crate::cache::key;
 use crate::fields::{forwarded, grpc, host};
+use crate::identity::principal::Principal;
 use crate::layer::represent::classify as represented;
 use crate::limit::cells::Kind;
 use crate::limit::tier::Tier;
@@ -27,7 +28,7 @@ use crate::policy::pattern::{Methods, Pattern};
 use crate::policy::when::{Asked, When};
 use crate::policy::{RoutePolicy, path};
 use crate::represent::coding::Negotiated;
-use crate::runtime::clock;
+use crate::runtime::clock::{self, Instant};
 use crate::state::live_policy::Snapshot;
 use facts::{
     AskedAs, CodingFacts, Exemption, Facts, Fate, Forwarded, LimitFacts, Mismatch, PathFacts, QuotaFacts,
@@ -41,14 +42,17 @@ const MAX_ROUTES: usize = 100;
 /// Lets a request arrive, or returns why it is refused. It is neither counted nor logged.
 pub(super) fn arrive(
     sample: &SampleRequest,
+    (protocol, now): (&'static str, Instant),
     snapshot: &Arc<Snapshot>,
     sink: &Rc<Sink>,
 ) -> Result<Observed, Refused> {
-    let now = clock::now();
     let tls = sample.uri.scheme_str() == Some("https");
     let peer = Rc::new(Peer::new(sample.client, tls));
     let server = &snapshot.policy.server;
-    let inbound = head::request(sample, server.settings.limits, (peer, now))?;
+    let mut inbound = head::request(sample, server.settings.limits, (peer, now))?;
+    if protocol == HTTP_2 {
+        *inbound.request.version_mut() = Version::HTTP_2;
+    }
     let headers = inbound.request.headers();
     let info = RequestInfo {
         started: now,
@@ -58,7 +62,7 @@ pub(super) fn arrive(
         target: inbound.request.uri().path_and_query().cloned(),
         client: forwarded::client_ip(headers, sample.client.ip().to_canonical(), |ip| server.trusts(ip)),
         tls,
-        protocol: "HTTP/1.1",
+        protocol,
         grpc: grpc::is_call(&sample.method, headers),
         trace: None,
         trace_state: None,
@@ -70,7 +74,7 @@ pub(super) fn arrive(
 /// Collects the facts about a request.
 pub(crate) fn explain(sample: &SampleRequest, snapshot: &Arc<Snapshot>, sink: &Rc<Sink>) -> Facts {
     let SampleRequest { method, uri, client, .. } = sample;
-    let observed = match arrive(sample, snapshot, sink) {
+    let observed = match arrive(sample, ("HTTP/1.1", clock::now()), snapshot, sink) {
         Ok(observed) => observed,
         Err(refused) => return Facts::refused(refused.status, refused.to_string()),
     };
@@ -83,7 +87,7 @@ pub(crate) fn explain(sample: &SampleRequest, snapshot: &Arc<Snapshot>, sink: &R
     let normal = match path::normalise(uri.path()) {
         Ok(read) => read,
         Err(error) => {
-            let refused = Facts::refused(http::StatusCode::BAD_REQUEST, error.to_string());
+            let refused = Facts::refused(StatusCode::BAD_REQUEST, error.to_string());
             return Facts { assumed_host, ..refused };
         }
     };
@@ -107,7 +111,7 @@ pub(crate) fn explain(sample: &SampleRequest, snapshot: &Arc<Snapshot>, sink: &R
 }
 
 fn forwarded_facts(sample: &SampleRequest, routed: &mut Routed, grpc: bool, sink: &Rc<Sink>) -> Forwarded {
-    let is_dropped = |name: &http::HeaderName| {
+    let is_dropped = |name: &HeaderName| {
         let odd = name.as_str().contains('_') || name == "proxy";
         odd && !routed.request.headers().contains_key(name)
     };
@@ -118,7 +122,11 @@ fn forwarded_facts(sample: &SampleRequest, routed: &mut Routed, grpc: bool, sink
         .as_ref()
         .map(|before| (before.label.as_str().to_owned(), routed.request.uri().to_string()));
     let upstream = upstream_facts(routed);
-    let (token, credentials, principal_hash) = principal_facts(routed);
+    let (token, credentials, principal) = principal_facts(routed);
+    let is_shared = routed.record.info.snapshot.policy.hashes_are_shared;
+    let principal_hash = principal.as_ref().filter(|_| is_shared);
+    let principal_hash = principal_hash.map(|found| key::principal_hash(&found.partition));
+    let host = host::text(routed.request.headers()).to_owned();
     let limits = limit_facts(routed);
     // Reading the wanted representation edits the fields for the upstream, as it does before the cache is asked.
     let coding = coding_facts(routed);
@@ -128,7 +136,9 @@ fn forwarded_facts(sample: &SampleRequest, routed: &mut Routed, grpc: bool, sink
         upstream,
         token,
         credentials,
+        principal,
         principal_hash,
+        host,
         limits,
         coding,
         cache: cached::cache(routed, grpc, &sink.shared_state.cache),
@@ -197,8 +207,8 @@ fn upstream_facts(routed: &Routed) -> Option<UpstreamFacts> {
     })
 }
 
-/// Returns the state of the token, the credentials that identify the sender, and the hash of the principal.
-fn principal_facts(routed: &Routed) -> (Token, Vec<String>, Option<String>) {
+/// Returns the state of the token, the credentials that identify the sender, and its principal.
+fn principal_facts(routed: &Routed) -> (Token, Vec<String>, Option<Principal>) {
     let policy = &routed.record.info.snapshot.policy;
     let headers = routed.request.headers();
     let verified = routed.record.verified_claims(headers);
@@ -209,9 +219,7 @@ fn principal_facts(routed: &Routed) -> (Token, Vec<String>, Option<String>) {
         Ok(None) => Token::NotConfigured,
     };
     let claims = verified.as_ref().ok().and_then(Option::as_ref);
-    let principal = policy.identity.principal(headers, claims).filter(|_| policy.hashes_are_shared);
-    let hash = principal.map(|found| key::principal_hash(&found.partition));
-    (token, policy.identity.present(headers, claims), hash)
+    (token, policy.identity.present(headers, claims), policy.identity.principal(headers, claims))
 }
 
 fn limit_facts(routed: &Routed) -> Option<LimitFacts> {

@@ -48,6 +48,12 @@ impl Explanation {
         told
     }
 
+    /// Returns the lines of a part.
+    pub(crate) fn part(&self, name: &str) -> impl Iterator<Item = &str> {
+        let lines = self.parts.iter().filter(move |(known, _)| *known == name).flat_map(|(_, lines)| lines);
+        lines.map(String::as_str)
+    }
+
     fn say(&mut self, part: &'static str, line: impl Into<String>) {
         match self.parts.last_mut() {
             Some((known, lines)) if *known == part => lines.push(line.into()),

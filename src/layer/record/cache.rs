@@ -81,7 +81,8 @@ impl CacheOutcome {
         self.status_member.set(Some(member));
     }
 
-    pub(super) fn handling(&self) -> Option<CacheHandling> {
+    /// Returns how the cache handled the request.
+    pub(crate) fn handling(&self) -> Option<CacheHandling> {
         self.handling.get()
     }
 
@@ -89,7 +90,8 @@ impl CacheOutcome {
         self.status_member.get()
     }
 
-    pub(super) fn not_stored(&self) -> Option<&'static str> {
+    /// Returns the reason why the response was not stored.
+    pub(crate) fn not_stored(&self) -> Option<&'static str> {
         self.not_stored.get()
     }
 

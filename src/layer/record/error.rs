@@ -16,7 +16,8 @@ impl ErrorOutcome {
         self.first.borrow_mut().get_or_insert((fault, error));
     }
 
-    pub(super) fn get(&self) -> Ref<'_, Option<(Fault, String)>> {
+    /// Returns the error, and the side that caused it.
+    pub(crate) fn get(&self) -> Ref<'_, Option<(Fault, String)>> {
         self.first.borrow()
     }
 }

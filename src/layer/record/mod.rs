@@ -25,6 +25,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode};
 
@@ -141,8 +142,13 @@ impl RequestRecord {
             if !identity.proves() {
                 return Ok(None);
             }
-            identity.verified_claims(headers, clock::unix_seconds(clock::wall()) as u64)
+            identity.verified_claims(headers, clock::unix_seconds(self.wall()) as u64)
         })
+    }
+
+    /// Returns the time by the wall clock at which the request is decided about.
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.sink.wall.unwrap_or_else(clock::wall)
     }
 
     /// Returns the policy of the request's route.

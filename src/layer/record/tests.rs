@@ -43,7 +43,7 @@ impl Worker {
     fn new() -> Worker {
         let source = Source { embedded: Some(("test", CONFIG)), ..Source::default() };
         let policy = config::load(&source, &Environment::default()).unwrap();
-        let (snapshot, sink) = app::rehearse(policy).unwrap();
+        let (snapshot, sink) = app::rehearse(policy, None).unwrap();
         Worker { snapshot, sink }
     }
 

@@ -1,6 +1,7 @@
 //! Tests of `pillion check` on files as newcomers write them: it reports every problem at once, each with its key, its
 //! line, a caret and the expected value. `${NAME}` comes from the environment.
 
+mod cases;
 mod sections;
 
 use std::fmt::Write as _;

@@ -100,10 +100,18 @@ fn exit_codes(facts: &mut Facts) {
     folder.write("good.toml", "[upstream]\nurl = \"http://127.0.0.1:1\"\n");
     folder.write("wrong.toml", "[upstream]\nurl = true\n");
     folder.write("keys.toml", "[[keys]]\nnothing = 1\n");
+    let case = "config = \"good.toml\"\n[[case]]\nname = \"a\"\nrequest = \"GET /\"\n[case.expect]\n";
+    folder.write("passes.toml", format!("{case}status = 200\n"));
+    folder.write("fails.toml", format!("{case}status = 404\n"));
+    folder.write("typo.toml", format!("{case}statsu = 200\n"));
     let cases: &[(&str, &[&str])] = &[
         ("check, of a good file", &["check", "good.toml"]),
         ("check, of a wrong file", &["check", "wrong.toml"]),
         ("check, of no file", &["check", "none.toml"]),
+        ("test, of a case that passes", &["test", "passes.toml"]),
+        ("test, of a case that fails", &["test", "fails.toml"]),
+        ("test, of a wrong file of cases", &["test", "typo.toml"]),
+        ("test, of a wrong file", &["test", "passes.toml", "--config", "wrong.toml"]),
         ("run, with a wrong file", &["run", "--config", "wrong.toml"]),
         ("run, with no file", &["run", "--config", "none.toml"]),
         (

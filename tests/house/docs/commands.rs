@@ -11,7 +11,7 @@ use super::markdown::Document;
 use crate::harness::*;
 
 /// Commands of `sh no-run`, by how they begin, and why they are not run here.
-const NOT_RUN: [(&str, &str); 22] = [
+const NOT_RUN: [(&str, &str); 23] = [
     ("cargo run --release -- demo", "tests/e2e/demo.rs does"),
     ("cargo install --path .", "the same as the release build"),
     ("deploy/archive", "takes minutes; tests/run --all does"),
@@ -21,6 +21,7 @@ const NOT_RUN: [(&str, &str); 22] = [
     ("tests/run", "it runs this test"),
     ("pillion run --", "README.md has them in blocks that are run"),
     ("pillion check pillion.toml", "beside a command that is not run; README.md has it in a block that is"),
+    ("pillion test", "needs a file of cases; tests/e2e/config/cases.rs runs those of examples"),
     ("benches/compare", "takes a quarter of an hour; tests/run --all makes a short one"),
     ("docker ", "tests/run --image does"),
     ("export ", "sets what the next command needs"),

@@ -5,6 +5,7 @@
 //! | `toml` | a whole file |
 //! | `toml fragment` | a part of one: `[upstream]` with a `url` is put before it |
 //! | `toml keys` | a file of API keys |
+//! | `toml cases` | test cases, which pass, of the configuration in front of it |
 //! | `toml warning` | a fragment that gives the warnings in the `text` block behind it |
 
 use std::process::Command;
@@ -50,6 +51,34 @@ fn check(folder: &Folder, text: &str) -> (bool, Vec<String>) {
     (true, said.lines().filter_map(|line| line.strip_prefix("warning: ")).map(str::to_owned).collect())
 }
 
+/// Whether all test cases pass, with the configuration that was checked before, and what `pillion test` says.
+fn test(folder: &Folder, cases: &str) -> (bool, String) {
+    let file = folder.write("pillion.test.toml", cases);
+    let output = Command::new(binary()).arg("test").arg(file).output().unwrap();
+    (output.status.success(), printed(&[output.stdout, output.stderr].concat()))
+}
+
+/// The guide lists every key of a file of test cases.
+#[test]
+fn keys_of_test_cases_are_all_documented() {
+    let folder = folder();
+    folder.write("pillion.toml", UPSTREAM);
+    let guide = std::fs::read_to_string(root("docs/testing.md")).unwrap();
+    let mut count = 0;
+    for table in ["", "[[case]]\n", "[case.response]\n", "[case.expect]\n"] {
+        let above = if table.starts_with("[case.") { "[[case]]\n" } else { "" };
+        let (_, said) = test(&folder, &format!("{above}{table}unknown_xyz = true\n"));
+        let known =
+            said.lines().find_map(|line| line.split_once("known here: ")).unwrap_or_else(|| panic!("{said}"));
+        for key in known.1.split(", ") {
+            let forms = [format!("`{key}`"), format!("`[{key}]`"), format!("`[[{key}]]`")];
+            assert!(forms.iter().any(|form| guide.contains(form)), "docs/testing.md lacks {key}");
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count} keys");
+}
+
 #[test]
 fn every_configuration_passes_check() {
     let folder = folder();
@@ -69,6 +98,13 @@ fn every_configuration_passes_check() {
                 "toml keys" => {
                     folder.write("keys.toml", &block.text);
                     (format!("{UPSTREAM}{WITH_KEYS}"), Vec::new())
+                }
+                "toml cases" => {
+                    let said = test(&folder, &block.text);
+                    if !said.0 {
+                        wrong.push(format!("{}: {}", block.place, said.1));
+                    }
+                    continue;
                 }
                 other => panic!("{}: what is {other:?}?", block.place),
             };
