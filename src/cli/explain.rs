@@ -68,6 +68,7 @@ pub(super) fn run(options: Options) -> u8 {
         fields: options.headers.clone(),
         client: SocketAddr::new(options.client, 0),
         content: None,
+        claims: None,
     };
     let facts = explain::explain(&sample, &snapshot, &sink);
     let mut text = Explanation::new(&facts).to_string();

@@ -155,6 +155,18 @@ impl Identity {
         self.has_claims
     }
 
+    /// Returns the field that carries `token` where tokens are read; `None` if none are read.
+    pub(crate) fn token_field(&self, token: &str) -> Option<(HeaderName, String)> {
+        match &self.tokens.as_ref()?.place {
+            Source::Header(name) if *name == header::AUTHORIZATION => {
+                Some((name.clone(), format!("Bearer {token}")))
+            }
+            Source::Header(name) => Some((name.clone(), token.to_owned())),
+            Source::Cookie(name) => Some((header::COOKIE, format!("{name}={token}"))),
+            Source::Basic | Source::Claim(_) | Source::Ip => None,
+        }
+    }
+
     /// Returns whether tokens are verified.
     pub(crate) fn proves(&self) -> bool {
         self.tokens.is_some()

@@ -130,7 +130,8 @@ pub(super) struct Prepared<'r> {
 }
 
 /// Prepares the fields of a request for its upstream: forwarding fields, request id, host, and the edits of its routes.
-#[inline]
+// Inlined because every forwarded request comes here, and a call would move the result once more.
+#[inline(always)]
 pub(super) fn prepare<'r>(
     record: &'r RequestRecord,
     routed: &mut Routed,
@@ -163,7 +164,7 @@ pub(super) fn prepare<'r>(
 
 /// Invalidates the stored responses of a session that this response begins or ends. `asked` has the fields of the
 /// request as the client sent them.
-#[inline]
+#[inline(always)]
 pub(super) fn heed_session(record: &RequestRecord, method: &Method, asked: &HeaderMap, response: &HeaderMap) {
     if record.info.snapshot.policy.keeps_users && sessions::sets_cookie(response) {
         sessions::heed(record, method, asked, response);

@@ -4,14 +4,10 @@
 mod compare;
 mod report;
 mod result;
+mod sample;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-
-use clap::{Args, ValueHint};
-use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Uri, header};
 
 use super::check::{Format, notices};
 use super::output::{FAILED, OK, PROBLEMS, complain, fail};
@@ -19,12 +15,10 @@ use super::source::default_file;
 use crate::app;
 use crate::config::cases::{Case, CaseFile};
 use crate::config::{self, Diagnostics, Environment, LoadError, Source, cases};
-use crate::layer::explain::head::SampleRequest;
 use crate::layer::rehearsal;
 use crate::layer::rehearsal::course::StandInResponse;
-use crate::policy::Policy;
-use crate::policy::limits::ApiKeyPlace;
 use crate::policy::notice::Notice;
+use clap::{Args, ValueHint};
 use result::{CaseResult, FileResult, Rehearsed};
 
 /// The end of the name of a file of cases. The file `NAME.test.toml` is about `NAME.toml`.
@@ -152,7 +146,7 @@ fn rehearse(
 ) -> Result<Rehearsed, Broken> {
     let source = Source { file: Some(config.to_path_buf()), ..Source::default() };
     let policy = config::load(&source, environment).map_err(Broken::Config)?;
-    let sample = sample(case, &policy)
+    let sample = sample::sample(case, &policy)
         .map_err(|(span, message, help)| Broken::Problems(Box::new(cases.refuse(&span, message, help))))?;
     let failed = |error| Broken::Failed(format!("cannot run {:?}: {error}", case.name));
     let (snapshot, sink) = app::rehearse(policy, case.now).map_err(failed)?;
@@ -161,59 +155,4 @@ fn rehearse(
     let rehearsal =
         rehearsal::rehearse(&sample, &response, case.times, (&snapshot, &sink)).map_err(failed)?;
     Ok(Rehearsed { rehearsal, snapshot })
-}
-
-/// A place, a message and a remedy.
-type Refusal = (std::ops::Range<usize>, &'static str, &'static str);
-
-/// Makes the request of a case. Its token and its API key stand where the configuration reads them.
-fn sample(case: &Case, policy: &Policy) -> Result<SampleRequest, Refusal> {
-    let request = &case.request;
-    let mut fields = request.fields.clone();
-    fields.extend(request.token.iter().map(|token| (header::AUTHORIZATION, token.clone())));
-    let mut uri = request.uri.clone();
-    if let Some((key, span)) = &request.key {
-        let wrong = |message, help| (span.clone(), message, help);
-        if !policy.limits.enabled || !policy.limits.asks_key() {
-            let help = "remove the key, or set rate_limit.keys or rate_limit.api_key";
-            return Err(wrong("the configuration reads no API keys", help));
-        }
-        match &policy.limits.api_key {
-            ApiKeyPlace::Header(name) => {
-                let value = key_value(name, key)
-                    .ok_or_else(|| wrong("case.key cannot be sent in a field", "expected visible ASCII"))?;
-                fields.push((name.clone(), value));
-            }
-            ApiKeyPlace::Query(name) => {
-                uri = with_parameter(&uri, name, key).ok_or_else(|| {
-                    wrong("case.key cannot be sent in a query", "write it in case.request, percent-encoded")
-                })?;
-            }
-            ApiKeyPlace::Claim(_) => {
-                let help = "give the whole token as case.token";
-                return Err(wrong("the configuration reads API keys from a claim of the token", help));
-            }
-        }
-    }
-    Ok(SampleRequest {
-        method: request.method.clone(),
-        uri,
-        fields,
-        client: SocketAddr::new(request.client, 0),
-        content: Some(request.content.clone()),
-    })
-}
-
-fn key_value(name: &HeaderName, key: &str) -> Option<HeaderValue> {
-    let text = if *name == header::AUTHORIZATION { format!("Bearer {key}") } else { key.to_owned() };
-    HeaderValue::from_str(&text).ok()
-}
-
-fn with_parameter(uri: &Uri, name: &str, value: &str) -> Option<Uri> {
-    let separator = if uri.query().is_some() { '&' } else { '?' };
-    let before = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let target = format!("{before}{separator}{name}={value}");
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(target.parse().ok()?);
-    Uri::from_parts(parts).ok()
 }

@@ -1,5 +1,6 @@
 //! Reads a file of test cases for a configuration: requests, canned responses and expectations, each with its place.
 
+mod claims;
 mod expectation;
 mod moment;
 mod request;
@@ -167,11 +168,10 @@ fn read_case(table: &Table, span: &Span, problems: &mut Diagnostics) -> Option<C
     }
     let response = section.table("response", problems).map(|(table, _)| read_response(table, problems));
     let (status, fields, content) = response.unwrap_or_default();
-    let expectations = match section.table("expect", problems) {
-        Some((table, _)) => expectation::read(table, problems),
-        None => Vec::new(),
-    };
-    if expectations.is_empty() && !section.has("expect") {
+    let expect = section.table("expect", problems).map(|(table, _)| table);
+    let expectations = expect.map_or_else(Vec::new, |table| expectation::read(table, problems));
+    let is_empty = expect.is_some_and(|table| table.entries.is_empty());
+    if is_empty || !section.has("expect") {
         problems.at(span, "the case expects nothing").help("write a table [case.expect]");
     }
     section.finish(problems);

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Uri};
+use serde_json::{Map, Value as Json};
 
+use super::claims;
 use crate::config::diagnostic::{Diagnostics, Span};
 use crate::config::table_reader::{Section, Size, Spanned};
 use crate::config::value::{Node, Value};
@@ -23,8 +25,10 @@ pub(crate) struct CaseRequest {
     pub fields: Vec<(HeaderName, HeaderValue)>,
     pub client: IpAddr,
     pub content: Bytes,
-    /// A token, which the request carries as `Authorization: Bearer`.
-    pub token: Option<HeaderValue>,
+    /// A token, which the request carries where the configuration reads it.
+    pub token: Option<(String, Span)>,
+    /// The claims of its token, which count as verified.
+    pub claims: Option<(Map<String, Json>, Span)>,
     /// An API key, which the request carries where the configuration reads it.
     pub key: Option<(String, Span)>,
 }
@@ -42,17 +46,12 @@ pub(super) fn read(
     let fields = fields(section, "headers", problems);
     let client = client(section, problems);
     let content = content(section, problems);
-    let token = section.get::<String>("token", problems).and_then(|token| {
-        let value = HeaderValue::from_str(&format!("Bearer {}", token.value)).ok();
-        if let (None, Some(span)) = (&value, &token.span) {
-            problems.at(span, "case.token cannot be sent in a field").help("expected visible ASCII");
-        }
-        value
-    });
-    let key = section.get::<String>("key", problems);
-    let key = key.and_then(|key| Some((key.value, key.span?)));
+    let written = |text: Spanned<String>| Some((text.value, text.span?));
+    let token = section.get::<String>("token", problems).and_then(written);
+    let key = section.get::<String>("key", problems).and_then(written);
+    let claims = claims::read(section, problems);
     let (method, uri) = parse(&line?, problems)?;
-    Some(CaseRequest { method, uri, fields, client, content, token, key })
+    Some(CaseRequest { method, uri, fields, client, content, token, claims, key })
 }
 
 /// Parses a method and a URL or path, as in `GET /path?query`.

@@ -33,7 +33,7 @@ mod tests;
 mod unattended;
 mod uncounted;
 mod watched_body;
-mod webdav;
+pub(super) mod webdav;
 
 use std::task::{Context, Poll};
 

@@ -83,6 +83,12 @@ fn is_root(path: &str) -> bool {
 
 /// Returns the path in normal form of a move's or copy's Destination on the requested host or on the upstream; `None`
 /// on other hosts, whose responses are stored under other keys.
+/// Returns the path in the Destination field of a request, if it names this host.
+pub(crate) fn destination_path(routed: &Routed) -> Option<String> {
+    let path = path::normalise(routed.request.uri().path()).ok()?;
+    destination(routed, &path.normal)
+}
+
 fn destination(routed: &Routed, path: &str) -> Option<String> {
     let place = routed.request.headers().get(&DESTINATION)?.to_str().ok()?;
     let (authority, place) = split_authority(place.trim());

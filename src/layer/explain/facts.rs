@@ -96,6 +96,8 @@ pub(crate) struct Forwarded {
     pub principal: Option<Principal>,
     /// The hash of the principal, if it is the same in all processes.
     pub principal_hash: Option<String>,
+    /// The path in its Destination field (RFC 4918 10.3).
+    pub destination: Option<String>,
     /// The host of the request.
     pub host: String,
     /// The limits; `None` if none are configured for the route.

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use crate::http1::framing::Framing;
 use crate::http1::head::{self, HeadLimits};
 use crate::http1::head_error::HeadError;
+use crate::identity::jwt::Claims;
 use crate::message::body::Body;
 use crate::message::inbound::{Inbound, Peer, Refused};
 use crate::runtime::clock::Instant;
@@ -18,7 +19,7 @@ use crate::runtime::clock::Instant;
 pub(super) const NOBODY_S: &str = "localhost";
 
 /// A request that nobody sends.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct SampleRequest {
     pub method: Method,
     /// A URL, or a path alone.
@@ -28,6 +29,8 @@ pub(crate) struct SampleRequest {
     pub client: SocketAddr,
     /// Its content; `None`: only its fields say whether it has any.
     pub content: Option<Bytes>,
+    /// Claims of its token that count as verified; `None`: the token is verified.
+    pub claims: Option<Claims>,
 }
 
 impl SampleRequest {

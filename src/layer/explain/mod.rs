@@ -19,6 +19,7 @@ use super::routed::{Observed, Routed};
 use crate::cache::key;
 use crate::fields::{forwarded, grpc, host};
 use crate::identity::principal::Principal;
+use crate::layer::cache::webdav;
 use crate::layer::represent::classify as represented;
 use crate::limit::cells::Kind;
 use crate::limit::tier::Tier;
@@ -68,7 +69,11 @@ pub(super) fn arrive(
         trace_state: None,
         snapshot: snapshot.clone(),
     };
-    Ok(Observed { inbound, record: Rc::new(RequestRecord::uncounted(info, sink.clone())) })
+    let record = Rc::new(RequestRecord::uncounted(info, sink.clone()));
+    if let Some(claims) = &sample.claims {
+        record.assume_claims(claims.clone());
+    }
+    Ok(Observed { inbound, record })
 }
 
 /// Collects the facts about a request.
@@ -138,6 +143,7 @@ fn forwarded_facts(sample: &SampleRequest, routed: &mut Routed, grpc: bool, sink
         credentials,
         principal,
         principal_hash,
+        destination: webdav::destination_path(routed),
         host,
         limits,
         coding,

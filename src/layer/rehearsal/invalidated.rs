@@ -58,12 +58,16 @@ impl Candidates {
 
 type Named = Vec<(String, Vec<InvalidationKey>)>;
 
-/// Adds the path of the request: as the client sent it, and as a rewrite made it.
+/// Adds the path of the request: as the client sent it, and as a rewrite made it. The tree below it, and the
+/// destination, are those of WebDAV (RFC 4918 9). The readings of lenient upstreams are not told.
 fn of_target(named: &mut Named, facts: &Facts, forwarded: &Forwarded, cache: &Cache) {
+    let key_hasher = cache.invalidation.key_hasher;
     let sent = facts.path.as_ref().map(|path| &path.normal);
     let rewritten = forwarded.invalidation.as_ref().map(|found| &found.path);
-    for path in sent.into_iter().chain(rewritten) {
-        named.push((path.clone(), vec![cache.invalidation.key_hasher.path(path)]));
+    let paths = sent.into_iter().chain(rewritten).chain(&forwarded.destination);
+    for path in paths {
+        named.push((path.clone(), vec![key_hasher.path(path)]));
+        named.push((format!("{path}/**"), vec![key_hasher.prefix(path)]));
     }
 }
 

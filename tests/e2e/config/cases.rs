@@ -104,7 +104,7 @@ cases! { fails:
     route_of_another_path_is_told => SHOP, "request = \"GET /shop\"", "route = \"GET /shop/{id}\"",
         &["expected  \"GET /shop/{id}\"", "got       \"none\"", "route: not 3, GET /shop/{id}: another path"];
     denied_request_is_no_success => SHOP, "request = \"GET /admin/x\"", "status = 200",
-        &["expected  200", "got       403", "because   403: this path is not served"];
+        &["expected  200", "got       403", "because   403: this path is not served", "refused: 403"];
     denied_request_reaches_no_upstream => SHOP, "request = \"GET /admin/x\"", "upstream = \"upstream\"",
         &["expected  \"upstream\"", "got       \"none\""];
     rewritten_path_is_told => SHOP, "request = \"GET /old/a?b=1\"", "upstream_path = \"/old/a?b=1\"",
@@ -141,6 +141,65 @@ cases! { fails:
     limit_that_is_spent_is_told => "[rate_limit.tiers.free.limits]\nall = { rate = \"1/min\", burst = 1 }\n",
         "request = \"GET /x\"\ntimes = 2", "status = 200",
         &["got       429", "limits: all: 1 in 60s, 1 at once"];
+}
+
+/// Runs one case whose expectations are met.
+#[track_caller]
+fn passes(config: &str, case: &str, expect: &str) {
+    let cases = format!("[[case]]\nname = \"it\"\n{case}\n[case.expect]\n{expect}\n");
+    cases_of(config, &cases).says(0, &["ok    it", "1 passed, 0 failed"]);
+}
+
+/// Tokens in a cookie, from an issuer whose keys are fetched; the plan is a claim.
+const TOKENS: &str = "[identity]\nprincipal = [\"jwt:sub\"]\n[identity.jwt]\njwks_url = \"http://127.0.0.1:9/keys\"\ntoken = \"cookie:session\"\n\
+                      [rate_limit]\ntier = [\"jwt:plan\"]\ndefault = \"free\"\n[rate_limit.tiers.free.limits]\nall = { rate = \"1/s\" }\n\
+                      [rate_limit.tiers.pro.limits]\nall = { rate = \"9/s\" }\n\
+                      [[routes]]\nmatch = \"GET /me\"\ncache = { ttl = \"1m\", scope = \"user\" }\n";
+const RULES: &str = "[[routes]]\nmatch = \"* /v1/**\"\nrewrite = \"/v2/**\"\n\
+                     [[invalidate]]\non = \"* /v2/cart/**\"\ntags = [\"cart\"]\nprincipal = true\n\
+                     [[invalidate]]\non = \"* /v2/me/**\"\nprincipal = true\n\
+                     [[invalidate]]\non = \"* /soft/{id}\"\ntags = [\"soft:{id}\"]\npaths = [\"/list/**\"]\nmode = \"soft\"\n\
+                     [[invalidate]]\non = \"GET /logout\"\nprincipal = true\n\
+                     [cache]\ngroups = true\n";
+const IN_QUERY: &str =
+    "[identity]\napi_key = \"query:k\"\n[rate_limit.tiers.free.limits]\nall = { rate = \"1/s\" }\n";
+const IN_AUTHORIZATION: &str = "[identity]\napi_key = \"header:authorization\"\n[rate_limit.tiers.free.limits]\nall = { rate = \"1/s\" }\n";
+
+cases! { passes:
+    claims_name_the_principal_without_a_key => TOKENS, "request = \"GET /me\"\nclaims = { sub = \"ada\" }",
+        "cache = \"stored\"\nprincipal = [\"jwt:sub\"]\ntier = \"free\"\nupstream_headers = { cookie = \"session=test\" }";
+    claims_name_the_tier => TOKENS, "request = \"GET /me\"\nclaims = { sub = \"ada\", plan = \"pro\" }", "tier = \"pro\"";
+    token_that_does_not_verify_stands_where_it_is_read => TOKENS, "request = \"GET /me\"\ntoken = \"a.b.c\"",
+        "cache = \"token\"\nupstream_headers = { cookie = \"session=a.b.c\" }";
+    token_of_a_plain_configuration_is_a_bearer => "", "request = \"GET /\"\ntoken = \"a\"",
+        "upstream_headers = { authorization = \"Bearer a\" }";
+    key_stands_in_the_query => IN_QUERY, "request = \"GET /?a=1\"\nkey = \"b\"", "upstream_path = \"/?a=1&k=b\"";
+    key_stands_after_the_scheme => IN_AUTHORIZATION, "request = \"GET /\"\nkey = \"b\"",
+        "upstream_headers = { authorization = \"Bearer b\" }";
+    rule_of_the_principal_drops_only_its_copies => RULES, "request = \"POST /v2/cart\"\ntoken = \"ada\"",
+        "drops = [\"/v2/cart\", \"cart of the principal\"]";
+    rule_of_the_principal_drops_nothing_of_nobody => RULES, "request = \"POST /v2/cart\"", "drops = [\"/v2/cart\"]";
+    rule_without_tags_drops_everything_of_the_principal => RULES, "request = \"POST /v2/me\"\ntoken = \"ada\"",
+        "drops = [\"/v2/me\", \"everything of the principal\"]";
+    rewritten_write_drops_the_path_of_the_upstream => RULES, "request = \"POST /v1/x\"", "drops = [\"/v2/x\"]";
+    webdav_write_drops_trees => "", "request = \"MOVE /dav/a\"\nheaders = { destination = \"/dav/b\" }\nresponse = { status = 201, headers = { dav = \"1\" } }",
+        "drops = [\"/dav/a\", \"/dav/a/**\", \"/dav/b/**\"]";
+    soft_rule_drops_like_a_hard_one => RULES, "request = \"PUT /soft/7\"",
+        "drops = [\"/soft/7\", \"soft:7\", \"/list/**\"]";
+    read_that_a_rule_names_drops => RULES, "request = \"GET /logout\"\ntoken = \"ada\"", "drops = [\"everything of the principal\"]";
+    other_read_drops_nothing => RULES, "request = \"GET /soft/7\"", "drops = []";
+    response_names_further_paths_and_groups => RULES,
+        "request = \"POST /a/b\"\nresponse = { status = 201, headers = { location = \"c\", content-location = \"http://elsewhere.example/d\", cache-group-invalidation = '\"g\"' } }",
+        "drops = [\"/a/b\", \"/a/c\", 'group \"g\"']";
+    redirect_to_a_login_drops_only_the_path => SHOP,
+        "request = \"PUT /shop/7\"\nresponse = { status = 302, headers = { location = \"/login\" } }", "drops = [\"/shop/7\"]";
+    trusted_proxy_names_the_client => "[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n",
+        "request = \"GET /\"\nclient = \"10.0.0.1\"\nheaders = { x-forwarded-for = \"192.0.2.7\", x-forwarded-proto = \"https\" }",
+        "upstream_headers = { x-forwarded-for = \"192.0.2.7, 10.0.0.1\", x-forwarded-proto = \"https\" }";
+    stranger_names_no_client => "", "request = \"GET /\"\nclient = \"192.0.2.1\"\nheaders = { x-forwarded-for = \"10.0.0.1\" }",
+        "upstream_headers = { x-forwarded-for = \"192.0.2.1\" }";
+    ambiguous_path_is_refused => "", "request = \"GET /a/%2e%2e/b\"", "status = 400\nroute = \"none\"\nupstream = \"none\"";
+    head_is_no_reason_to_store => SHOP, "request = \"HEAD /x\"", "status = 200\ncoding = \"none\"";
 }
 
 #[test]
@@ -212,6 +271,10 @@ cases! { is_refused:
         "[[case]]\nname = \"a\"\nrequest = \"GET /\"\nexpect = { status = 1000 }\n", &["case.expect.status is 1000"];
     key_that_nothing_reads_is_refused =>
         "[[case]]\nname = \"a\"\nrequest = \"GET /\"\nkey = \"k\"\nexpect = { status = 200 }\n", &["the configuration reads no API keys"];
+    claims_that_nothing_verifies_are_refused =>
+        "[[case]]\nname = \"a\"\nrequest = \"GET /\"\nclaims = { sub = \"a\" }\nexpect = { status = 200 }\n",
+        &["--> a.test.toml:4:10", "the configuration verifies no tokens"];
+    empty_expectations_are_refused => "[[case]]\nname = \"a\"\nrequest = \"GET /\"\nexpect = {}\n", &["the case expects nothing"];
     text_that_is_not_toml_is_refused => "[[case]\n", &["error: ", "--> a.test.toml:1:"];
 }
 
