@@ -24,11 +24,14 @@ use result::{CaseResult, FileResult, Rehearsed};
 /// The end of the name of a file of cases. The file `NAME.test.toml` is about `NAME.toml`.
 const SUFFIX: &str = ".test.toml";
 
+/// The file of cases where none is named.
+const DEFAULT_CASES: &str = "pillion.test.toml";
+
 /// The arguments of `pillion test`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Options {
-    /// Files of test cases
-    #[arg(required = true, value_name = "CASES", value_hint = ValueHint::FilePath)]
+    /// Files of test cases [default: ./pillion.test.toml]
+    #[arg(value_name = "CASES", value_hint = ValueHint::FilePath)]
     files: Vec<PathBuf>,
     /// Configuration file [default: the one that the cases name, else NAME.toml beside NAME.test.toml]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -54,7 +57,11 @@ pub(super) fn run(options: Options) -> u8 {
     let environment = Environment { without_certificates: true, ..app::environment() };
     let mut results = Vec::new();
     let mut broken: Vec<Notice> = Vec::new();
-    for file in &options.files {
+    let mut files = options.files.clone();
+    if files.is_empty() {
+        files.push(PathBuf::from(DEFAULT_CASES));
+    }
+    for file in &files {
         match run_file(file, &options, &environment) {
             Ok(result) => results.push(result),
             Err(why) => {

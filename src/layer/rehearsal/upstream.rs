@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, Response, Version, header};
 use tower::Service;
 
 use super::course::{SentRequest, StandInResponse};
@@ -39,6 +39,8 @@ impl StandIn {
         let now = clock::now();
         record.upstream_started(now);
         record.upstream.progress.sent_whole(now);
+        // The request counts as one of HTTP/1.1; only its response needs the fields of HTTP/2.
+        *routed.request.version_mut() = Version::HTTP_11;
         let Prepared { fields, identified, asked } = prepare(&record, &mut routed, upstream);
         let headers = routed.request.headers_mut();
         if let Some(fields) = fields {

@@ -321,6 +321,8 @@ fn results_are_printed_for_programs_and_for_github() {
     test(&folder, &["c.toml", "--only", "good"]).says(0, &["1 passed, 0 failed"]);
     test(&folder, &["c.toml", "--only", "nothing"])
         .says(2, &["no case has a name that contains \"nothing\""]);
+    folder.write("pillion.test.toml", good.replace("good", "usual"));
+    test(&folder, &[]).says(0, &["pillion.test.toml\n  ok    usual\n"]);
     test(&folder, &["absent.toml"]).says(2, &["cannot read absent.toml"]);
     folder.write("wrong.toml", "[upstream]\nurl = true\n");
     test(&folder, &["c.toml", "--config", "wrong.toml"]).says(2, &["wrong.toml:2:7"]);
@@ -361,6 +363,61 @@ fn case_says_what_becomes_of_a_request() {
             "config = \"pillion.toml\"\n[[case]]\nname = \"a\"\nrequest = \"GET /a\"\nresponse = {{ headers = {{ {} }}, body = \"hello\" }}\n\
              expect = {{ cache = {stored:?} }}\n",
             pairs.join(", ")
+        );
+        folder.write("a.test.toml", case);
+        test(&folder, &["a.test.toml"]).says(0, &["1 passed"]);
+    }
+}
+
+/// The upstream of the running proxy gets the path and the fields that a case states.
+#[test]
+fn case_states_what_the_upstream_gets() {
+    const NAMES: [&str; 8] = [
+        "host",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-added",
+        "x-kept",
+        "x_user",
+    ];
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    let app = Script::answering(move |request| {
+        let fields = NAMES.map(|name| request.field(name).map(str::to_owned));
+        sender.lock().unwrap().send((request.line.clone(), fields)).unwrap();
+        ok("hello")
+    });
+    for is_trusted in [false, true] {
+        let folder = Arc::new(Folder::new());
+        let config = Config::new(app.address)
+            .route("GET /old/**", "rewrite = \"/new/**\"\n")
+            .route("GET /new/**", "set_request = { x-added = \"yes\" }\n");
+        let config = if is_trusted { config.server("trusted_proxies", ["127.0.0.1"]) } else { config };
+        let pillion = config.start_in(folder.clone());
+        let sent = ["x-forwarded-for: 192.0.2.7", "x-forwarded-proto: https", "x-kept: 1", "x_user: 2"];
+        assert_eq!(ask(&pillion, "GET /old/a%2Cb?c=d", &sent).status, 200);
+        let (line, fields) = receiver.recv().unwrap();
+        let got: Vec<String> = NAMES
+            .iter()
+            .zip(&fields)
+            .map(|(name, value)| match value {
+                Some(value) => format!("{name} = {value:?}"),
+                None => format!("{name} = false"),
+            })
+            .collect();
+        let given: Vec<String> = sent
+            .iter()
+            .map(|field| field.split_once(": ").unwrap())
+            .map(|(name, value)| format!("{name} = {value:?}"))
+            .collect();
+        let case = format!(
+            "config = \"pillion.toml\"\n[[case]]\nname = \"a\"\nrequest = \"GET http://a.example/old/a%2Cb?c=d\"\n\
+             headers = {{ {} }}\n[case.expect]\nupstream_path = {:?}\nupstream_headers = {{ {} }}\n",
+            given.join(", "),
+            line.split(' ').nth(1).unwrap(),
+            got.join(", ")
         );
         folder.write("a.test.toml", case);
         test(&folder, &["a.test.toml"]).says(0, &["1 passed"]);
