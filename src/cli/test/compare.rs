@@ -9,6 +9,7 @@ use crate::cache::rules::not_stored;
 use crate::cache::settings::Scope;
 use crate::config::cases::{Case, CaseFile, Expectation, ExpectedField, ExpectedValue, Key};
 use crate::config::units;
+use crate::layer::explain;
 use crate::layer::explain::facts::Facts;
 use crate::layer::explain::render::Explanation;
 use crate::layer::rehearsal::course::{NONE, Rehearsal};
@@ -27,7 +28,10 @@ pub(super) fn failures(
     let mut failures = Vec::new();
     for expectation in &case.expectations {
         for (expected, got) in differences(expectation, this, others) {
-            let because = reasons(expectation.key, &this.rehearsal);
+            let because = match (expectation.key, &expectation.value) {
+                (Key::Route, ExpectedValue::Text(expected)) => route_reasons(expected, this),
+                (key, _) => reasons(key, &this.rehearsal),
+            };
             let place = cases.place(&expectation.span);
             failures.push(Failure { key: expectation.key, place, expected, got, because });
         }
@@ -44,8 +48,11 @@ fn differences(
     match &expectation.value {
         ExpectedValue::Text(expected) => {
             let got = text(expectation.key, rehearsal);
-            let is_same = expected.split_whitespace().eq(got.split_whitespace());
-            if is_same { Vec::new() } else { vec![(format!("{expected:?}"), format!("{got:?}"))] }
+            if is_same(expected, &got) {
+                Vec::new()
+            } else {
+                vec![(format!("{expected:?}"), format!("{got:?}"))]
+            }
         }
         ExpectedValue::Texts(expected) => {
             let got = texts(expectation.key, rehearsal);
@@ -91,6 +98,11 @@ fn differences(
                 .collect()
         }
     }
+}
+
+/// Returns whether two texts differ at most in white space, as patterns of routes may.
+fn is_same(one: &str, other: &str) -> bool {
+    one.split_whitespace().eq(other.split_whitespace())
 }
 
 /// Returns the actual value of a key whose value is a text.
@@ -164,6 +176,19 @@ fn key_text(rehearsal: &Rehearsal) -> String {
         Some(stored) => format!("{}{}", stored.host, stored.target),
         None => "no key".to_owned(),
     }
+}
+
+/// Returns the reasons why a request takes another route than the expected one. Of the routes that do not match, only
+/// that one matters.
+fn route_reasons(expected: &str, this: &Rehearsed) -> Vec<String> {
+    let mut rehearsal = this.rehearsal.clone();
+    if let Some(route) = &mut rehearsal.facts.route {
+        route.skipped.retain(|skipped| is_same(&skipped.pattern, expected));
+    }
+    let is_known =
+        expected == NONE || explain::patterns(&this.snapshot).any(|known| is_same(&known, expected));
+    let unknown = (!is_known).then(|| format!("route: no route has match = {expected:?}"));
+    unknown.into_iter().chain(reasons(Key::Route, &rehearsal)).collect()
 }
 
 /// Returns the reasons for the actual value of a key.

@@ -179,6 +179,12 @@ fn route_facts(
     }
 }
 
+/// Returns the patterns of all routes in configured order, as [`RouteFacts`] has them.
+pub(crate) fn patterns(snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    let routes = snapshot.policy.routes.routes.iter();
+    routes.filter_map(|route| route.pattern.as_ref().map(|pattern| written(pattern, route)))
+}
+
 fn written(pattern: &Pattern, route: &RoutePolicy) -> String {
     let methods = match &pattern.methods {
         Methods::Any => "*".to_owned(),

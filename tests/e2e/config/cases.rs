@@ -103,6 +103,8 @@ const SHOP: &str = "[[routes]]\nmatch = \"* /admin/**\"\ndeny = 403\n[[routes]]\
 cases! { fails:
     route_of_another_path_is_told => SHOP, "request = \"GET /shop\"", "route = \"GET /shop/{id}\"",
         &["expected  \"GET /shop/{id}\"", "got       \"none\"", "route: not 3, GET /shop/{id}: another path"];
+    route_that_does_not_exist_is_told => SHOP, "request = \"GET /shop/7\"", "route = \"GET /shop\"",
+        &["got       \"GET /shop/{id}\"", "route: no route has match = \"GET /shop\"\n                    route: 3 of 3: GET /shop/{id}\n\n"];
     denied_request_is_no_success => SHOP, "request = \"GET /admin/x\"", "status = 200",
         &["expected  200", "got       403", "because   403: this path is not served", "refused: 403"];
     denied_request_reaches_no_upstream => SHOP, "request = \"GET /admin/x\"", "upstream = \"upstream\"",
