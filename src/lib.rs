@@ -34,6 +34,7 @@ mod cli;
 mod config;
 mod connection;
 mod fields;
+mod fleet;
 mod http1;
 mod http2;
 mod identity;

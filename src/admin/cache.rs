@@ -8,7 +8,6 @@ use super::control::Control;
 use super::report::Report;
 use crate::cache::counters::HitRatio;
 use crate::cache::invalidation::Mode;
-use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::key;
 use crate::cache::store::Entry;
 use crate::cache::store::stored::StoredResponse;
@@ -45,28 +44,28 @@ fn url(text: &str) -> Result<Place, (StatusCode, String)> {
     Ok((host, normal.into_owned(), query.map(str::to_owned)))
 }
 
-/// Handles `POST /cache/purge`: invalidates by URL, prefix, tag, principal, or everything.
-pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Report {
+/// Handles `POST /cache/purge`: invalidates by URL, prefix, tag, principal, or everything, in all processes of a fleet.
+/// Waits for those that are alive, for two seconds at most.
+pub(super) async fn purge(control: &Control, parameters: &[(String, String)]) -> Report {
     let cache = &control.shared_state.cache;
-    let key_hasher = cache.invalidation.key_hasher;
     let snapshot = control.live.load();
-    let mut invalidation_keys: Vec<InvalidationKey> = Vec::new();
+    let mut targets = cache.targets();
     let mut mode = Mode::Hard;
     for (name, value) in parameters {
         match (name.as_str(), value.as_str()) {
             ("mode", "hard") => mode = Mode::Hard,
             ("mode", "soft") => mode = Mode::Soft,
             ("mode", other) => return Err(refused(format!("mode is {other:?}; expected hard or soft"))),
-            ("everything", "" | "true") => invalidation_keys.push(key_hasher.everything()),
+            ("everything", "" | "true") => targets.everything(),
             ("everything", other) => {
                 return Err(refused(format!("everything is {other:?}; expected true, or no such parameter")));
             }
-            ("url", value) => invalidation_keys.push(key_hasher.path(&url(value)?.1)),
+            ("url", value) => targets.path(&url(value)?.1),
             ("prefix", value) => {
-                invalidation_keys.push(key_hasher.prefix(&url(value.trim_end_matches("**"))?.1))
+                targets.prefix(&url(value.trim_end_matches("**"))?.1);
             }
             ("tag", "") => return Err(refused("an empty tag")),
-            ("tag", value) => invalidation_keys.push(key_hasher.tag(value)),
+            ("tag", value) => targets.tag(value),
             ("principal", value) => {
                 let identity = &snapshot.policy.identity;
                 let (source, value) = value
@@ -75,8 +74,7 @@ pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Repor
                 if !identity.lists(source) {
                     return Err(refused(format!("{source:?} is not listed in identity.principal")));
                 }
-                invalidation_keys
-                    .push(key_hasher.credential(&identity.hasher().credential(source, [value.as_bytes()])));
+                targets.credential(&identity.hasher().credential(source, [value.as_bytes()]));
             }
             (other, _) => {
                 return Err(refused(format!(
@@ -86,18 +84,24 @@ pub(super) fn purge(control: &Control, parameters: &[(String, String)]) -> Repor
             }
         }
     }
-    if invalidation_keys.is_empty() {
+    if targets.is_empty() {
         return Err(refused("nothing to purge is named; give url, prefix, tag, principal or everything"));
     }
     let now = clock::now();
-    cache.invalidation.stamp(&invalidation_keys, mode, now);
+    cache.invalidate(&targets, mode, now);
     cache.counters.count_invalidation("purge");
     if mode == Mode::Hard {
         // Frees the memory of invalidated responses at once instead of waiting for eviction.
         cache.store.retain(|stored| stored.head.age_if_valid(&cache.invalidation, now).is_some());
     }
     let word = if mode == Mode::Hard { "hard" } else { "soft" };
-    Ok(json!({ "status": "purged", "mode": word, "names": invalidation_keys.len() }))
+    let mut shown = json!({ "status": "purged", "mode": word, "names": targets.keys().len() });
+    if let Some(fleet) = &control.shared_state.fleet {
+        let applied = fleet.settle().await;
+        shown["applied_by"] = applied.by.into();
+        shown["processes"] = applied.of.into();
+    }
+    Ok(shown)
 }
 
 /// Handles `GET /cache/stats`: sizes, hit ratios in total and by route, and counts of cache operations.

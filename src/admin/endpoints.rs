@@ -23,6 +23,7 @@ pub(super) enum Action {
     CacheStats,
     CacheLookup,
     CachePurge,
+    Fleet,
     LimitsStatus,
     LimitsTop,
     Performance,
@@ -103,7 +104,7 @@ const fn endpoint(
     Endpoint { path, action, guard, summary, parameters, media }
 }
 
-pub(super) const ENDPOINTS: [Endpoint; 25] = [
+pub(super) const ENDPOINTS: [Endpoint; 26] = [
     endpoint(
         "/live",
         Action::Live,
@@ -206,6 +207,14 @@ pub(super) const ENDPOINTS: [Endpoint; 25] = [
             ("everything", "purges every stored response", Takes::OneOf(&["true"])),
             ("mode", "hard removes the responses, soft marks them stale", Takes::OneOf(&["hard", "soft"])),
         ],
+        JSON,
+    ),
+    endpoint(
+        "/fleet",
+        Action::Fleet,
+        Guard::Operator,
+        "Processes that share Redis with this one: which are alive, how far each has read, and what this one lacks",
+        &[],
         JSON,
     ),
     endpoint(
@@ -418,6 +427,7 @@ fn shape(endpoint: &Endpoint) -> &'static Shape {
         (Action::Check, _) => &schemas::CHECK,
         (Action::Describe, _) => &schemas::OPENAPI,
         (Action::CacheStats, _) => &schemas::CACHE_STATS,
+        (Action::Fleet, _) => &schemas::FLEET,
         (Action::CacheLookup, _) => &schemas::CACHE_LOOKUP,
         (Action::CachePurge, _) => &schemas::PURGED,
         (Action::LimitsStatus, _) => &schemas::LIMITS_STATUS,

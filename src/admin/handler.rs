@@ -17,7 +17,7 @@ use super::control::{Command, Control};
 use super::endpoints::{self, Action, Endpoint, Guard};
 use super::finding::{Finding, State};
 use super::report::Report;
-use super::{addresses, cache, elsewhere, events, health, limits, page, performance};
+use super::{addresses, cache, elsewhere, events, fleet, health, limits, page, performance};
 use crate::fields::query;
 use crate::fields::request_id::X_REQUEST_ID;
 use crate::layer::record::request_id;
@@ -161,8 +161,14 @@ impl Handler {
                 if let Err(detail) = endpoint.check(&parameters) {
                     return problem(StatusCode::BAD_REQUEST, &detail);
                 }
-                told(cache::purge(control, &parameters))
+                told(cache::purge(control, &parameters).await)
             }
+            Action::Fleet => match &control.shared_state.fleet {
+                Some(fleet) => document(StatusCode::OK, &fleet::shown(fleet)),
+                None => {
+                    problem(StatusCode::NOT_FOUND, "this process is in no fleet: [redis] is not configured")
+                }
+            },
             Action::LimitsStatus => told(limits::status(control, &parameters)),
             Action::LimitsTop => told(limits::top(control, &parameters)),
             Action::Performance => self.performance(parts, &parameters),

@@ -11,6 +11,7 @@ mod elsewhere;
 mod endpoints;
 mod events;
 pub(crate) mod finding;
+mod fleet;
 mod handler;
 pub(crate) mod health;
 mod limits;

@@ -130,6 +130,32 @@ pub(super) const PURGED: Shape = Object(&[
     ("status", OneOf(&["purged"]), Always),
     ("mode", OneOf(&["hard", "soft"]), Always),
     ("names", Integer, Always),
+    ("applied_by", Integer, Sometimes),
+    ("processes", Integer, Sometimes),
+]);
+
+/// The document of `GET /fleet`.
+pub(super) const FLEET: Shape = Object(&[
+    ("status", OneOf(&["connected", "lost"]), Always),
+    ("process", Text, Always),
+    ("applied", Text, Always),
+    ("waiting_names", Integer, Always),
+    ("round_trip_seconds", Number, Always),
+    ("losses", MapOf(&Integer), Always),
+    (
+        "processes",
+        List(&Object(&[
+            ("process", Text, Always),
+            ("name", Text, Always),
+            ("version", Text, Always),
+            ("configuration", Text, Always),
+            ("live", Flag, Always),
+            ("age_seconds", Number, Always),
+            ("published", Integer, Always),
+            ("applied", Text, Always),
+        ])),
+        Always,
+    ),
 ]);
 
 /// The document of `GET /limits/status`.

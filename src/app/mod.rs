@@ -268,7 +268,19 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));
     let spans = Spans::new(metrics.spans_dropped.clone());
     let metrics = Arc::new(metrics);
-    SharedState { metrics, represented, buffers, cache, limiter, performance, maintenance, heartbeats, spans }
+    let fleet = None;
+    SharedState {
+        metrics,
+        represented,
+        buffers,
+        cache,
+        fleet,
+        limiter,
+        performance,
+        maintenance,
+        heartbeats,
+        spans,
+    }
 }
 
 /// Builds everything that decides about requests, without listeners or workers, for `pillion explain`, `pillion test`

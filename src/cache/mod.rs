@@ -35,7 +35,7 @@ pub(crate) mod unattended;
 pub(crate) mod variant;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -44,6 +44,9 @@ use crate::cache::collapse::InFlightFetches;
 use crate::cache::hit_for_miss::HitForMiss;
 use crate::cache::invalidation::delayed::{Client, Repeat, Settling};
 use crate::cache::invalidation::key::InvalidationKey;
+use crate::cache::invalidation::name::Name;
+use crate::cache::invalidation::outbox::{Invalidated, Outbox};
+use crate::cache::invalidation::targets::Targets;
 use crate::cache::invalidation::webdav::WebDavUpstreams;
 use crate::cache::store::stored::StoredResponse;
 use crate::runtime::clock::Instant;
@@ -69,6 +72,8 @@ pub(crate) struct Cache {
     /// Upstream requests that continue after their client disconnected.
     pub unattended: Arc<Unattended>,
     pub webdav: WebDavUpstreams,
+    /// The invalidations that other processes are told of, where there are others.
+    outbox: OnceLock<Arc<Outbox>>,
     origin: Instant,
 }
 
@@ -85,6 +90,7 @@ impl Cache {
             stopped: ArcSwap::default(),
             unattended: Arc::default(),
             webdav: WebDavUpstreams::default(),
+            outbox: OnceLock::new(),
             origin,
         }
     }
@@ -130,16 +136,70 @@ impl Cache {
         });
     }
 
-    /// Schedules a further invalidation with the same keys, unless too many are pending already.
-    pub(crate) fn repeat(
-        &self,
-        invalidation_keys: &[InvalidationKey],
-        mode: Mode,
-        repeat: Repeat,
-        client: Client,
-        now: Instant,
-    ) {
-        self.settling.add(invalidation_keys, mode, repeat, client, now);
+    /// Tells other processes of invalidations from here on.
+    pub(crate) fn share_invalidations(&self, outbox: Arc<Outbox>) {
+        let _ = self.outbox.set(outbox);
+    }
+
+    /// Returns the outbox, where there are other processes.
+    pub(crate) fn outbox(&self) -> Option<&Arc<Outbox>> {
+        self.outbox.get()
+    }
+
+    /// Begins a collection of what an invalidation names.
+    pub(crate) fn targets(&self) -> Targets {
+        Targets::new(self.invalidation.key_hasher, self.outbox.get().is_some())
+    }
+
+    /// Invalidates what is stored and on its way, here and in other processes.
+    pub(crate) fn invalidate(&self, targets: &Targets, mode: Mode, now: Instant) {
+        self.invalidation.stamp(targets.keys(), mode, now);
+        if let Some(outbox) = self.outbox.get() {
+            outbox.push(Invalidated::once(targets.names(), mode));
+        }
+    }
+
+    /// Schedules a further invalidation with the same targets, here and in other processes. In this one there is none
+    /// if too many are pending already.
+    pub(crate) fn repeat(&self, targets: &Targets, mode: Mode, repeat: Repeat, client: Client, now: Instant) {
+        self.settling.add(targets.keys(), mode, repeat, Some(client), now);
+        if let Some(outbox) = self.outbox.get() {
+            outbox.push(match repeat {
+                Repeat::Settle(after) => Invalidated::settling(targets.names(), mode, after),
+                Repeat::UnknownOutcome => Invalidated::unknown(targets.names(), mode),
+            });
+        }
+    }
+
+    /// Applies an invalidation of the log, hard or soft as `mode` says; `repeats`: its repeats are not over, and no
+    /// business of this process yet.
+    pub(crate) fn apply(&self, invalidated: &Invalidated, mode: Mode, repeats: bool, now: Instant) {
+        let keys = self.keys_of(&invalidated.names);
+        self.invalidation.stamp(&keys, mode, now);
+        if !repeats {
+            return;
+        }
+        let settle = invalidated.settle.map(|after| Repeat::Settle(Duration::from_millis(after)));
+        for repeat in settle.into_iter().chain(invalidated.unknown.then_some(Repeat::UnknownOutcome)) {
+            self.settling.add(&keys, mode, repeat, None, now);
+        }
+    }
+
+    /// Invalidates what a process announced that ended before it knew the outcome, now and once more when its upstream
+    /// must have ended the write.
+    pub(crate) fn apply_abandoned(&self, names: &[Name], now: Instant) {
+        let keys = self.keys_of(names);
+        self.invalidation.stamp(&keys, Mode::Hard, now);
+        self.settling.add(&keys, Mode::Hard, Repeat::UnknownOutcome, None, now);
+    }
+
+    /// Invalidates everything in this process alone.
+    pub(crate) fn invalidate_everything_here(&self, now: Instant) {
+        self.invalidation.stamp(&[self.invalidation.key_hasher.everything()], Mode::Hard, now);
+    }
+
+    fn keys_of(&self, names: &[Name]) -> Vec<InvalidationKey> {
+        names.iter().map(|name| name.key(self.invalidation.key_hasher)).collect()
     }
 
     /// Evicts stored responses until the cache is within its limit; returns false if evicting all of them is not

@@ -69,6 +69,9 @@ pub(crate) fn select<'a>(
     let Some(age) = stored.head.age_if_valid(invalidation, now) else {
         return Selection::Revalidated(FwdReason::Stale, Candidate { stored: stored.clone(), gone: true });
     };
+    if invalidation.is_doubted() {
+        return Selection::Revalidated(FwdReason::Stale, Candidate { stored: stored.clone(), gone: false });
+    }
     let permission = match reuse::reuse(&stored.head.freshness, age, request.directives) {
         Reuse::Fresh => Use::Fresh,
         Reuse::MaxStale => Use::MaxStale,
@@ -105,7 +108,7 @@ pub(crate) fn is_fresh(
     invalidation: &Invalidation,
     now: Instant,
 ) -> bool {
-    let age = stored.head.age_if_valid(invalidation, now);
+    let age = stored.head.age_if_valid(invalidation, now).filter(|_| !invalidation.is_doubted());
     age.is_some_and(|age| reuse::reuse(&stored.head.freshness, age, directives) == Reuse::Fresh)
 }
 

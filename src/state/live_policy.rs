@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
+use crate::fleet::Fleet;
 use crate::limit::Limiter;
 use crate::limit::counters::LimitCounters;
 use crate::memory::buffers::BufferMemory;
@@ -31,6 +32,8 @@ pub(crate) struct SharedState {
     /// Memory for bytes that wait for a slow client.
     pub buffers: Arc<BufferMemory>,
     pub cache: Arc<Cache>,
+    /// The processes that share Redis with this one, if `[redis]` is configured.
+    pub fleet: Option<Arc<Fleet>>,
     pub limiter: Arc<Limiter>,
     pub performance: Arc<Performance>,
     pub maintenance: Arc<Maintenance>,

@@ -58,8 +58,8 @@ struct Names {
 #[derive(Debug)]
 struct Pending {
     due: [Option<Instant>; OCCASIONS],
-    /// The client whose limit it counts against.
-    client: Client,
+    /// The client whose limit it counts against; `None` for an invalidation of another process.
+    client: Option<Client>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl Settling {
         invalidation_keys: &[InvalidationKey],
         mode: Mode,
         repeat: Repeat,
-        client: Client,
+        client: Option<Client>,
         now: Instant,
     ) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,11 +93,13 @@ impl Settling {
             }
             Entry::Vacant(_) if full => return false,
             Entry::Vacant(place) => {
-                let count = of_client.entry(client).or_default();
-                if *count >= MAX_OF_CLIENT {
-                    return false;
+                if let Some(client) = client {
+                    let count = of_client.entry(client).or_default();
+                    if *count >= MAX_OF_CLIENT {
+                        return false;
+                    }
+                    *count += 1;
                 }
-                *count += 1;
                 place.insert(Pending { due: times, client });
             }
         }
@@ -117,7 +119,10 @@ impl Settling {
                 invalidation.stamp(&names.invalidation_keys, names.mode, now);
             }
             let stays = waiting.due.iter().any(Option::is_some);
-            if !stays && let Entry::Occupied(mut count) = of_client.entry(waiting.client) {
+            if !stays
+                && let Some(client) = waiting.client
+                && let Entry::Occupied(mut count) = of_client.entry(client)
+            {
                 *count.get_mut() -= 1;
                 if *count.get() == 0 {
                     count.remove();
@@ -147,7 +152,7 @@ mod tests {
         let settling = Settling::default();
         let invalidation_keys = [invalidation.key_hasher.tag("a")];
         let begun = invalidation.begin(&Default::default(), now);
-        assert!(settling.add(&invalidation_keys, Mode::Hard, Repeat::Settle(seconds(2)), ONE, now));
+        assert!(settling.add(&invalidation_keys, Mode::Hard, Repeat::Settle(seconds(2)), Some(ONE), now));
         settling.run(&invalidation, now + seconds(1));
         assert_eq!(invalidation.validity(&invalidation_keys, begun, now), Validity::Valid);
         settling.run(&invalidation, now + seconds(2));
@@ -161,9 +166,15 @@ mod tests {
         let settling = Settling::default();
         let invalidation_keys = [invalidation.key_hasher.tag("a")];
         for later in 0..1000 {
-            assert!(settling.add(&invalidation_keys, Mode::Hard, Repeat::UnknownOutcome, ONE, now));
+            assert!(settling.add(&invalidation_keys, Mode::Hard, Repeat::UnknownOutcome, Some(ONE), now));
             let later = now + Duration::from_millis(later);
-            assert!(settling.add(&invalidation_keys, Mode::Hard, Repeat::Settle(seconds(2)), ONE, later));
+            assert!(settling.add(
+                &invalidation_keys,
+                Mode::Hard,
+                Repeat::Settle(seconds(2)),
+                Some(ONE),
+                later
+            ));
         }
         assert_eq!(settling.0.lock().unwrap().pending.len(), 1);
         let fires = |at: Duration| {
@@ -198,7 +209,7 @@ mod tests {
             let invalidation_keys = [invalidation.key_hasher.tag(&tag.to_string())];
             let mut network = Client::default();
             network[..4].copy_from_slice(&client.to_be_bytes());
-            settling.add(&invalidation_keys, Mode::Hard, Repeat::UnknownOutcome, network, now)
+            settling.add(&invalidation_keys, Mode::Hard, Repeat::UnknownOutcome, Some(network), now)
         };
         let mine = (0..100).filter(|tag| add(*tag, 1)).count();
         assert_eq!(mine, 64);

@@ -9,12 +9,15 @@ pub(crate) mod key;
 pub(crate) mod live_paths;
 #[cfg(test)]
 mod model;
+pub(crate) mod name;
+pub(crate) mod outbox;
 pub(crate) mod table;
 pub(crate) mod tags;
+pub(crate) mod targets;
 pub(crate) mod webdav;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cache::invalidation::key::{InvalidationKey, KeyHasher};
@@ -74,6 +77,8 @@ pub(crate) struct Invalidation {
     live: Arc<LivePaths>,
     /// The newest soft stamp; fetches that began later need no lookup.
     last_soft: AtomicU64,
+    /// Whether invalidations of other processes may be missing, so that nothing is used without revalidation.
+    doubted: AtomicBool,
     /// The moment from which milliseconds are counted.
     origin: Instant,
 }
@@ -91,6 +96,7 @@ impl Invalidation {
             overtaken: Stamps::default(),
             live: LivePaths::new(max_size),
             last_soft: AtomicU64::new(0),
+            doubted: AtomicBool::new(false),
             origin,
         }
     }
@@ -189,6 +195,17 @@ impl Invalidation {
             return Validity::Stale(Duration::from_millis(since));
         }
         Validity::Valid
+    }
+
+    /// Says whether stored responses are used only after revalidation.
+    pub(crate) fn set_doubted(&self, doubted: bool) {
+        self.doubted.store(doubted, Ordering::Relaxed);
+    }
+
+    /// Returns whether stored responses are used only after revalidation.
+    #[inline]
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
     }
 
     /// Returns whether there was any soft invalidation since a fetch began.

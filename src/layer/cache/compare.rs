@@ -62,8 +62,9 @@ where
                 }
             } else if trips && layer.cache.stop(route, now) {
                 layer.cache.counters.tripped.add(1);
-                let key_hasher = layer.cache.invalidation.key_hasher;
-                layer.cache.invalidation.stamp(&[key_hasher.route(route)], Mode::Hard, now);
+                let mut targets = layer.cache.targets();
+                targets.route(route);
+                layer.cache.invalidate(&targets, Mode::Hard, now);
                 tracing::warn!(
                     route,
                     path,

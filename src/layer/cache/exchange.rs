@@ -24,6 +24,7 @@ use crate::cache::hit_for_miss;
 use crate::cache::invalidation::FetchEpoch;
 use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::live_paths::WatchedPaths;
+use crate::cache::invalidation::outbox::Outbox;
 use crate::cache::rules::eligibility::FwdReason;
 use crate::cache::rules::freshen::{Validation, validation};
 use crate::cache::rules::stored_fields;
@@ -160,6 +161,13 @@ impl CacheExchange {
             Some(Purpose::Write(guard)) => guard.waits().map_or(WithoutClient::Ends, WithoutClient::Writes),
             Some(Purpose::Pass(_) | Purpose::Known(..)) | None => WithoutClient::Ends,
         }
+    }
+
+    /// Returns where the invalidations of this request are published, if it may have some and there are other processes.
+    pub(super) fn published_to(&self) -> Option<Arc<Outbox>> {
+        let outbox = self.cache.outbox()?;
+        let may = self.rules.is_some() || matches!(self.errand, Some(Purpose::Write(_)));
+        may.then(|| outbox.clone())
     }
 
     /// Tells the waiting requests whether this one is queued for the upstream.

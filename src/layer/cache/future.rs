@@ -61,10 +61,22 @@ where
                     }
                 };
                 *below = None;
-                Poll::Ready(match exchange.take() {
-                    Some(exchange) => exchange.on_response(result),
-                    None => result,
-                })
+                let Some(exchange) = exchange.take() else { return Poll::Ready(result) };
+                let Some(outbox) = exchange.published_to() else {
+                    return Poll::Ready(exchange.on_response(result));
+                };
+                let result = exchange.on_response(result);
+                if !outbox.is_behind() {
+                    return Poll::Ready(result);
+                }
+                // The client learns of its write when the other processes can know it too.
+                let mut working: Working = Box::pin(async move {
+                    outbox.wait().await;
+                    result
+                });
+                let polled = working.as_mut().poll(cx);
+                *self = CacheFuture::Working(working);
+                polled
             }
             CacheFuture::Working(working) => working.as_mut().poll(cx),
         }

@@ -20,7 +20,8 @@ use crate::cache::counters::TARGET;
 use crate::cache::invalidation::Mode;
 use crate::cache::invalidation::delayed::{Client, Repeat};
 use crate::cache::invalidation::extent::{Extent, outcome};
-use crate::cache::invalidation::key::InvalidationKey;
+use crate::cache::invalidation::outbox::WriteId;
+use crate::cache::invalidation::targets::Targets;
 use crate::fields::{host, structured};
 use crate::http1::client::Sent;
 use crate::layer::record::RequestRecord;
@@ -41,7 +42,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 struct PendingInvalidation {
     /// The rule or the cause, for metrics.
     label: Cow<'static, str>,
-    invalidation_keys: Vec<InvalidationKey>,
+    targets: Targets,
     mode: Mode,
     settle: Duration,
     /// How a rule treats redirects; `None`: they do not matter.
@@ -63,11 +64,12 @@ pub(crate) struct InvalidationGuard {
     /// How long to wait for the response after the client disconnected.
     timeout: Duration,
     armed: bool,
+    /// The announcement to other processes, until they know the outcome.
+    announced: Option<WriteId>,
 }
 
 impl InvalidationGuard {
     pub(super) fn new(routed: &Routed, cache: Arc<Cache>) -> InvalidationGuard {
-        let key_hasher = cache.invalidation.key_hasher;
         let path = path::normalise(routed.request.uri().path()).map(|path| path.normal).unwrap_or_default();
         let mut others = aliases::paths_beside(routed, &path);
         // An upstream that reads the path leniently changes the resource of the other reading.
@@ -75,11 +77,12 @@ impl InvalidationGuard {
         let loosely: Vec<String> = odd.filter(|path| path::is_odd(path)).map(loose::reading).collect();
         others.extend(loosely);
         let all = [&*path].into_iter().chain(others.iter().map(String::as_str));
-        let invalidation_keys = all.map(|path| key_hasher.path(path)).collect();
+        let mut targets = cache.targets();
+        all.for_each(|path| targets.path(path));
         // RFC 9111 4.4: the target is invalidated whatever the rules say.
         let target = PendingInvalidation {
             label: Cow::Borrowed(TARGET),
-            invalidation_keys,
+            targets,
             mode: Mode::Hard,
             settle: Duration::ZERO,
             on_redirect: None,
@@ -92,13 +95,14 @@ impl InvalidationGuard {
             for stamp in others.iter().flat_map(|read| of_rules(routed, &cache, read, |_| true)) {
                 // A rule that matches several of them counts once.
                 match stamps.iter_mut().find(|known| known.label == stamp.label) {
-                    Some(known) => known.invalidation_keys.extend(stamp.invalidation_keys),
+                    Some(known) => known.targets.extend(stamp.targets),
                     None => stamps.push(stamp),
                 }
             }
         }
         let mut guard = InvalidationGuard::with_pending(routed, cache, &path, stamps);
         guard.tree = tree;
+        guard.announce();
         guard
     }
 
@@ -113,7 +117,9 @@ impl InvalidationGuard {
         if stamps.is_empty() {
             return None;
         }
-        Some(Box::new(InvalidationGuard::with_pending(routed, cache.clone(), &path, stamps)))
+        let mut guard = InvalidationGuard::with_pending(routed, cache.clone(), &path, stamps);
+        guard.announce();
+        Some(Box::new(guard))
     }
 
     fn with_pending(
@@ -137,11 +143,27 @@ impl InvalidationGuard {
             client: policy.limits.network(routed.record.info.client),
             timeout: routed.route.timeout.or(of_route).or(of_upstream).unwrap_or_default(),
             armed: true,
+            announced: None,
         };
         if guard.has_rules() {
             guard.asked = asked_for(routed, path);
         }
         guard
+    }
+
+    /// Announces the write to other processes, which invalidate if this one dies before its outcome.
+    fn announce(&mut self) {
+        let Some(outbox) = self.cache.outbox() else { return };
+        let trees = self.tree.iter().map(|tree| &tree.targets);
+        let targets = self.stamps.iter().map(|stamp| &stamp.targets).chain(trees);
+        self.announced = outbox.announce(targets.flat_map(|targets| targets.names().iter().cloned()));
+    }
+
+    /// Tells other processes that the outcome is known.
+    fn settle(&mut self) {
+        if let (Some(id), Some(outbox)) = (self.announced.take(), self.cache.outbox()) {
+            outbox.done(id);
+        }
     }
 
     fn has_rules(&self) -> bool {
@@ -186,13 +208,13 @@ impl InvalidationGuard {
     pub(super) fn fire_again_later(&self) {
         let now = clock::now();
         for stamp in &self.stamps {
-            self.cache.repeat(&stamp.invalidation_keys, stamp.mode, Repeat::UnknownOutcome, self.client, now);
+            self.cache.repeat(&stamp.targets, stamp.mode, Repeat::UnknownOutcome, self.client, now);
         }
     }
 
     pub(super) fn fire(&self, now: Instant) {
         for stamp in &self.stamps {
-            self.cache.invalidation.stamp(&stamp.invalidation_keys, stamp.mode, now);
+            self.cache.invalidate(&stamp.targets, stamp.mode, now);
         }
     }
 
@@ -204,7 +226,7 @@ impl InvalidationGuard {
             self.cache.counters.count_invalidation(&stamp.label);
             if !stamp.settle.is_zero() {
                 let repeat = Repeat::Settle(stamp.settle);
-                self.cache.repeat(&stamp.invalidation_keys, stamp.mode, repeat, self.client, now);
+                self.cache.repeat(&stamp.targets, stamp.mode, repeat, self.client, now);
             }
         }
     }
@@ -247,7 +269,7 @@ impl InvalidationGuard {
         }
         self.stamps.push(PendingInvalidation {
             label: Cow::Borrowed(webdav::LABEL),
-            invalidation_keys: tree.invalidation_keys,
+            targets: tree.targets,
             mode: Mode::Hard,
             settle: Duration::ZERO,
             on_redirect: None,
@@ -264,22 +286,21 @@ impl InvalidationGuard {
     /// Adds the keys that the response names: Location and Content-Location of the same origin (RFC 9111 4.4) if the
     /// write is confirmed, and cache groups.
     fn told_by(&mut self, (host, path): (&str, &str), response: &HeaderMap, done: bool) {
-        let key_hasher = self.cache.invalidation.key_hasher;
-        let mut invalidation_keys: Vec<InvalidationKey> = [header::LOCATION, header::CONTENT_LOCATION]
+        let mut targets = self.cache.targets();
+        [header::LOCATION, header::CONTENT_LOCATION]
             .iter()
             .filter(|_| done)
             .filter_map(|name| response.get(name)?.to_str().ok())
             .filter_map(|reference| same_origin(reference, path, host))
-            .map(|path| key_hasher.path(&path))
-            .collect();
+            .for_each(|path| targets.path(&path));
         if self.record.info.cache_settings().groups
             && let Some(groups) = structured::strings(response, &GROUP_INVALIDATION)
         {
-            invalidation_keys.extend(groups.iter().map(|group| key_hasher.group(host.as_bytes(), group)));
+            groups.iter().for_each(|group| targets.group(host, group));
         }
         // RFC 9111 4.4, RFC 9875 3: only for writes.
         if let Some(target) = self.stamps.first_mut().filter(|stamp| stamp.on_redirect.is_none()) {
-            target.invalidation_keys.extend(invalidation_keys);
+            target.targets.extend(targets);
         }
     }
 }
@@ -289,6 +310,7 @@ impl Drop for InvalidationGuard {
         if self.armed {
             self.end_without_response();
         }
+        self.settle();
     }
 }
 
@@ -299,40 +321,35 @@ fn of_rules(
     path: &str,
     applies: impl Fn(&InvalidateRule) -> bool,
 ) -> Vec<PendingInvalidation> {
-    let (key_hasher, headers) = (cache.invalidation.key_hasher, routed.request.headers());
+    let headers = routed.request.headers();
     let policy = &routed.record.info.snapshot.policy;
     let (host, method) = (host::text(headers), routed.request.method());
     let rules = policy.invalidate.iter().filter(|rule| applies(rule) && rule.takes(method, host, path));
     let mut stamps = Vec::new();
     for rule in rules {
-        let tags = rule.tags.iter().map(|tag| key_hasher.tag(&tag.fill(path)));
-        let paths = rule.paths.iter().map(|invalid| {
+        let mut targets = cache.targets();
+        rule.tags.iter().for_each(|tag| targets.tag(&tag.fill(path)));
+        for invalid in &rule.paths {
             let filled = invalid.path.fill(path);
-            if invalid.prefix { key_hasher.prefix(&filled) } else { key_hasher.path(&filled) }
-        });
-        let mut invalidation_keys: Vec<InvalidationKey> = tags.chain(paths).collect();
+            if invalid.prefix { targets.prefix(&filled) } else { targets.path(&filled) }
+        }
         if rule.principal {
             let claims = routed.record.verified_claims(headers).as_ref().ok().and_then(Option::as_ref);
             let principal = policy.identity.principal(headers, claims);
-            let credentials = principal.iter().flat_map(|principal| &principal.credentials);
-            invalidation_keys = match invalidation_keys.as_slice() {
-                [] => credentials.map(|hash| key_hasher.credential(hash)).collect(),
-                invalidation_keys => credentials
-                    .flat_map(|hash| {
-                        invalidation_keys
-                            .iter()
-                            .map(|invalidation_key| key_hasher.of_credential(hash, *invalidation_key))
-                    })
-                    .collect(),
-            };
+            let credentials = principal.as_ref().map(|principal| &*principal.credentials).unwrap_or_default();
+            if targets.is_empty() {
+                credentials.iter().for_each(|hash| targets.credential(hash));
+            } else {
+                targets = targets.of_credentials(credentials);
+            }
             // A request without credentials has no stored responses of its own.
-            if invalidation_keys.is_empty() {
+            if targets.is_empty() {
                 continue;
             }
         }
         stamps.push(PendingInvalidation {
             label: Cow::Owned(rule.label.clone()),
-            invalidation_keys,
+            targets,
             mode: rule.mode,
             settle: rule.settle,
             on_redirect: Some(rule.on_redirect),

@@ -39,8 +39,8 @@ pub(crate) fn heed(record: &RequestRecord, method: &Method, request: &HeaderMap,
     let claims = record.verified_claims(request).as_ref().ok().and_then(Option::as_ref);
     let Some(principal) = identity.principal(request, claims) else { return };
     let cache = record.shared_cache();
-    let invalidation_keys: Vec<_> =
-        principal.credentials.iter().map(|hash| cache.invalidation.key_hasher.credential(hash)).collect();
-    cache.invalidation.stamp(&invalidation_keys, Mode::Hard, clock::now());
+    let mut targets = cache.targets();
+    principal.credentials.iter().for_each(|hash| targets.credential(hash));
+    cache.invalidate(&targets, Mode::Hard, clock::now());
     cache.counters.count_invalidation(LABEL);
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
 use super::requested_origin::asked_for;
 use crate::cache::Cache;
-use crate::cache::invalidation::key::InvalidationKey;
+use crate::cache::invalidation::targets::Targets;
 use crate::cache::invalidation::webdav::TreeMethod;
 use crate::layer::record::RequestRecord;
 use crate::layer::routed::Routed;
@@ -26,8 +26,8 @@ const DESTINATION: HeaderName = HeaderName::from_static("destination");
 
 /// The trees that a WebDAV write changes beside its target.
 pub(super) struct Tree {
-    /// The prefix keys of the path and of its Destination.
-    pub invalidation_keys: Vec<InvalidationKey>,
+    /// The path and its Destination, each with everything below.
+    pub targets: Targets,
     method: TreeMethod,
 }
 
@@ -46,12 +46,11 @@ impl Tree {
             method if matches!(method.as_str(), "COPY" | "MOVE") => TreeMethod::CopyOrMove,
             _ => return None,
         };
-        let key_hasher = cache.invalidation.key_hasher;
-        let mut invalidation_keys = Vec::new();
+        let mut targets = cache.targets();
         let mut add = |path: &str| {
             let loosely = path::is_odd(path).then(|| loose::reading(path));
             let both = [Some(path), loosely.as_deref()].into_iter().flatten();
-            invalidation_keys.extend(both.filter(|path| !is_root(path)).map(|path| key_hasher.prefix(path)));
+            both.filter(|path| !is_root(path)).for_each(|path| targets.prefix(path));
         };
         add(path);
         others.iter().for_each(|other| add(other));
@@ -67,7 +66,7 @@ impl Tree {
                 add(&to.fill(&pattern.template, &destination));
             }
         }
-        (!invalidation_keys.is_empty()).then_some(Tree { invalidation_keys, method })
+        (!targets.is_empty()).then_some(Tree { targets, method })
     }
 
     /// Returns whether a response confirms that the tree was changed. `speaks`: the upstream is known to speak WebDAV.

@@ -1,0 +1,332 @@
+//! The invalidations of this process that other processes do not know yet. Requests put them in and may wait until they
+//! are published; one task takes them out, in batches.
+//!
+//! A write is announced before it is sent: should this process die before the outcome, the others invalidate what was
+//! announced. The invalidation that follows takes the announcement back.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+use crate::cache::invalidation::Mode;
+use crate::cache::invalidation::name::Name;
+
+/// Maximum number of names that wait. Beyond it everything is invalidated instead, which is a single name.
+const MAX_NAMES: usize = 10_000;
+/// Number of waiting invalidations that a further one is compared with.
+const COMPARED: usize = 32;
+
+/// The number of an announced write, unique within the process.
+pub(crate) type WriteId = u64;
+
+/// One invalidation, as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Invalidated {
+    pub names: Vec<Name>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub soft: bool,
+    /// Milliseconds after which it is to be repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle: Option<u64>,
+    /// Whether the outcome of the write is unknown, so that it is repeated as such writes are.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unknown: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Invalidated {
+    /// Creates an invalidation that happens once.
+    pub(crate) fn once(names: &[Name], mode: Mode) -> Invalidated {
+        Invalidated { names: names.to_vec(), soft: mode == Mode::Soft, settle: None, unknown: false }
+    }
+
+    /// Creates one that is repeated after `settle`.
+    pub(crate) fn settling(names: &[Name], mode: Mode, settle: Duration) -> Invalidated {
+        let milliseconds = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
+        Invalidated { settle: Some(milliseconds), ..Invalidated::once(names, mode) }
+    }
+
+    /// Creates one of a write whose outcome is unknown.
+    pub(crate) fn unknown(names: &[Name], mode: Mode) -> Invalidated {
+        Invalidated { unknown: true, ..Invalidated::once(names, mode) }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        if self.soft { Mode::Soft } else { Mode::Hard }
+    }
+}
+
+/// The invalidations that are published together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Batch {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invalidated: Vec<Invalidated>,
+    /// Writes that were sent to the upstream, with what they invalidate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub announced: Vec<(WriteId, Vec<Name>)>,
+    /// Announced writes whose outcome is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done: Vec<WriteId>,
+    /// Routes whose caching is stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<Box<str>>,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self == &Batch::default()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Batch,
+    /// Names in `waiting`.
+    names: usize,
+    /// The number of the last invalidation that was put in.
+    last: u64,
+    next_write: WriteId,
+    /// Announced writes without an outcome, published or not, with the number of their names.
+    open: HashMap<WriteId, usize>,
+    /// Names of open writes.
+    open_names: usize,
+}
+
+/// The outbox; see the head of the file.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    filled: Notify,
+    published: watch::Sender<u64>,
+    /// Whether requests wait until their invalidations are published.
+    waits: watch::Sender<bool>,
+    timeout: Duration,
+}
+
+impl Outbox {
+    /// Creates an empty outbox. `timeout`: how long a write waits at most.
+    pub(crate) fn new(timeout: Duration) -> Outbox {
+        Outbox {
+            state: Mutex::default(),
+            filled: Notify::new(),
+            published: watch::Sender::new(0),
+            waits: watch::Sender::new(false),
+            timeout,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an invalidation in.
+    pub(crate) fn push(&self, invalidated: Invalidated) {
+        if invalidated.names.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        state.last += 1;
+        // A write stamps twice, so the second finds the first if it still waits.
+        let mut latest = state.waiting.invalidated.iter().rev().take(COMPARED);
+        if !latest.any(|waiting| *waiting == invalidated) {
+            state.names += invalidated.names.len();
+            state.waiting.invalidated.push(invalidated);
+        }
+        state.bound();
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Announces a write that is about to be sent; `None` without names, or if too many writes are open already.
+    pub(crate) fn announce(&self, names: impl Iterator<Item = Name>) -> Option<WriteId> {
+        let names: Vec<Name> = names.collect();
+        let mut state = self.state();
+        if names.is_empty() || state.open_names + names.len() > MAX_NAMES {
+            return None;
+        }
+        state.next_write += 1;
+        let id = state.next_write;
+        state.open.insert(id, names.len());
+        state.open_names += names.len();
+        state.names += names.len();
+        state.waiting.announced.push((id, names));
+        state.bound();
+        drop(state);
+        self.filled.notify_one();
+        Some(id)
+    }
+
+    /// Takes an announcement back: the outcome of the write is known, and its invalidation was put in before.
+    pub(crate) fn done(&self, id: WriteId) {
+        let mut state = self.state();
+        let Some(names) = state.open.remove(&id) else { return };
+        state.open_names -= names;
+        let before = state.waiting.announced.len();
+        state.waiting.announced.retain(|(known, _)| *known != id);
+        if state.waiting.announced.len() == before {
+            state.waiting.done.push(id);
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Tells that the caching of a route is stopped.
+    pub(crate) fn stop(&self, route: &str) {
+        self.state().waiting.stopped.push(route.into());
+        self.filled.notify_one();
+    }
+
+    /// Waits until something is there to publish.
+    pub(crate) async fn filled(&self) {
+        loop {
+            if !self.state().waiting.is_empty() {
+                return;
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Takes out what waits, with the number to report as published once it is.
+    pub(crate) fn take(&self) -> (Batch, u64) {
+        let mut state = self.state();
+        state.names = 0;
+        (std::mem::take(&mut state.waiting), state.last)
+    }
+
+    /// Returns the number of names that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state().names
+    }
+
+    /// Reports that everything up to a number is published.
+    pub(crate) fn published(&self, number: u64) {
+        self.published.send_if_modified(|published| {
+            let newer = number > *published;
+            *published = number.max(*published);
+            newer
+        });
+    }
+
+    /// Says whether requests wait until their invalidations are published.
+    pub(crate) fn set_waits(&self, waits: bool) {
+        self.waits.send_if_modified(|now| std::mem::replace(now, waits) != waits);
+    }
+
+    /// Returns whether an invalidation waits that a request should wait for.
+    pub(crate) fn is_behind(&self) -> bool {
+        *self.waits.borrow() && *self.published.borrow() < self.state().last
+    }
+
+    /// Waits until everything put in so far is published, for at most the timeout; returns whether it is.
+    pub(crate) async fn wait(&self) -> bool {
+        let last = self.state().last;
+        let (mut published, mut waits) = (self.published.subscribe(), self.waits.subscribe());
+        let settled = async {
+            tokio::select! {
+                done = published.wait_for(|published| *published >= last) => done.is_ok(),
+                _ = waits.wait_for(|waits| !waits) => false,
+            }
+        };
+        tokio::time::timeout(self.timeout, settled).await.unwrap_or(false)
+    }
+}
+
+impl State {
+    /// Keeps the waiting names within their bound.
+    fn bound(&mut self) {
+        if self.names <= MAX_NAMES {
+            return;
+        }
+        let everything = Invalidated::once(&[Name::Everything], Mode::Hard);
+        self.waiting.invalidated = vec![everything];
+        // Announcements stay: they are bounded by the open writes, and their outcome is not known yet.
+        self.names = 1 + self.waiting.announced.iter().map(|(_, names)| names.len()).sum::<usize>();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(number: usize) -> Vec<Name> {
+        vec![Name::Tag(number.to_string().into())]
+    }
+
+    #[test]
+    fn too_many_names_become_everything() {
+        let outbox = Outbox::new(Duration::from_millis(50));
+        for number in 0..MAX_NAMES {
+            outbox.push(Invalidated::once(&tag(number), Mode::Soft));
+        }
+        assert_eq!(outbox.waiting(), MAX_NAMES);
+        outbox.push(Invalidated::once(&tag(MAX_NAMES), Mode::Soft));
+        assert_eq!(outbox.waiting(), 1);
+        let (batch, last) = outbox.take();
+        assert_eq!(batch.invalidated, [Invalidated::once(&[Name::Everything], Mode::Hard)]);
+        assert_eq!(last, MAX_NAMES as u64 + 1);
+        assert!(outbox.take().0.is_empty());
+    }
+
+    #[test]
+    fn an_announcement_that_was_not_published_is_dropped_by_its_outcome() {
+        let outbox = Outbox::new(Duration::from_millis(50));
+        let first = outbox.announce(tag(1).into_iter()).unwrap();
+        let second = outbox.announce(tag(2).into_iter()).unwrap();
+        outbox.done(first);
+        assert_eq!(outbox.take().0.announced, [(second, tag(2))]);
+        outbox.done(second);
+        let (batch, _) = outbox.take();
+        assert_eq!((batch.announced.len(), batch.done), (0, vec![second]));
+        outbox.done(second);
+        assert!(outbox.take().0.is_empty(), "an outcome counts once");
+    }
+
+    #[test]
+    fn open_writes_are_bounded() {
+        let outbox = Outbox::new(Duration::from_millis(50));
+        for number in 0..MAX_NAMES {
+            assert!(outbox.announce(tag(number).into_iter()).is_some());
+            outbox.take();
+        }
+        assert_eq!(outbox.announce(tag(0).into_iter()), None);
+        outbox.done(1);
+        assert!(outbox.announce(tag(0).into_iter()).is_some());
+        assert_eq!(outbox.announce([].into_iter()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_waits_until_it_is_published_or_for_the_timeout() {
+        let outbox = Outbox::new(Duration::from_millis(50));
+        outbox.push(Invalidated::once(&tag(1), Mode::Hard));
+        assert!(!outbox.is_behind(), "nobody waits while nothing can be published");
+        outbox.set_waits(true);
+        assert!(outbox.is_behind());
+        let began = tokio::time::Instant::now();
+        assert!(!outbox.wait().await);
+        assert_eq!(began.elapsed(), Duration::from_millis(50));
+        let (_, last) = outbox.take();
+        let (waited, ()) = tokio::join!(outbox.wait(), async { outbox.published(last) });
+        assert!(waited && !outbox.is_behind());
+        outbox.push(Invalidated::once(&tag(2), Mode::Hard));
+        let (waited, ()) = tokio::join!(outbox.wait(), async { outbox.set_waits(false) });
+        assert!(!waited && began.elapsed() == Duration::from_millis(50));
+    }
+
+    #[test]
+    fn an_invalidation_survives_its_text() {
+        for invalidated in [
+            Invalidated::once(&tag(1), Mode::Hard),
+            Invalidated::settling(&tag(1), Mode::Soft, Duration::from_secs(2)),
+            Invalidated::unknown(&[Name::Everything], Mode::Hard),
+        ] {
+            let text = serde_json::to_string(&invalidated).unwrap();
+            assert_eq!(serde_json::from_str::<Invalidated>(&text).unwrap(), invalidated, "{text}");
+        }
+    }
+}

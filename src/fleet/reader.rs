@@ -1,0 +1,208 @@
+//! Reads the log, and applies what all processes of the fleet invalidate, this one included.
+
+use std::cell::RefCell;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Fleet;
+use super::entry::Entry;
+use super::server::{Connected, Server};
+use super::stream_id::StreamId;
+use super::tracker::{Loss, Tracker, Verdict};
+use crate::cache::invalidation::Mode;
+use crate::runtime::clock::{self, Instant};
+
+/// How long a silent log is waited for: a random time between the two, after which this process adds an entry so that
+/// all know that the log works. The first to add one spares the others theirs.
+const BEAT: (u64, u64) = (1000, 2000);
+/// Time without an entry after which the log counts as lost.
+const LOST: Duration = Duration::from_secs(3);
+/// How far back entries are read again after a failover, by the clock of Redis.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Age from which on a soft invalidation is applied as a hard one: a response that was stored meanwhile must not be
+/// served as stale without need, and one that was served as fresh must not be served again.
+const SOFT_FOR: Duration = Duration::from_secs(1);
+/// Age of an entry from which on its repeats are over.
+const REPEATS_FOR: Duration = Duration::from_secs(35);
+
+struct Reader<'a, S> {
+    fleet: &'a Fleet,
+    server: &'a S,
+    tracker: &'a RefCell<Tracker>,
+    position: StreamId,
+    epoch: Option<Box<str>>,
+    /// The newest entry at the first connection. Until it is read, entries are older than this process.
+    begins_at: Option<StreamId>,
+    /// When something was last read.
+    heard: Instant,
+    unreadable: bool,
+}
+
+/// Reads until the process leaves the fleet.
+pub(super) async fn run<S: Server>(fleet: &Fleet, server: &S, tracker: &RefCell<Tracker>) {
+    let reader = Reader {
+        fleet,
+        server,
+        tracker,
+        position: StreamId::default(),
+        epoch: None,
+        begins_at: None,
+        heard: clock::now(),
+        unreadable: false,
+    };
+    reader.run().await;
+}
+
+impl<S: Server> Reader<'_, S> {
+    async fn run(mut self) {
+        let mut connection = self.server.reading();
+        loop {
+            let connected = {
+                let wait = connection.wait_for(Option::is_some);
+                match tokio::time::timeout(LOST, wait).await {
+                    Ok(Ok(now)) => now.clone(),
+                    Ok(Err(_)) => return,
+                    Err(_) => None,
+                }
+            };
+            let Some(connected) = connected else {
+                self.fleet.set_lost(true);
+                continue;
+            };
+            self.heard = clock::now();
+            let mut ended = connection.clone();
+            let number = connected.number;
+            tokio::select! {
+                () = self.read(&connected) => self.server.reconnect(),
+                _ = ended.wait_for(|now| now.as_ref().is_none_or(|now| now.number != number)) => {}
+            }
+        }
+    }
+
+    /// Reads over one connection, until nothing has come for too long.
+    async fn read(&mut self, connected: &Connected) {
+        if !self.begin(connected).await {
+            return;
+        }
+        loop {
+            let block = Duration::from_millis(fastrand::u64(BEAT.0..BEAT.1));
+            match self.server.read_after(self.position, block).await {
+                Ok(entries) if entries.is_empty() => self.fleet.beat.notify_one(),
+                Ok(entries) => {
+                    self.heard = clock::now();
+                    for (position, bytes) in entries {
+                        self.apply(position, &bytes);
+                        self.position = position;
+                    }
+                    self.catch_up();
+                    let caught_up = self.tracker.borrow().has_caught_up();
+                    self.fleet.set_lost(!caught_up);
+                    let position = self.position;
+                    self.fleet.view.send_modify(|view| view.applied = position);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the log of invalidations was not read");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+            if clock::now().saturating_duration_since(self.heard) >= LOST {
+                self.fleet.set_lost(true);
+                return;
+            }
+        }
+    }
+
+    /// Finds where to go on reading; returns false if Redis does not say.
+    async fn begin(&mut self, connected: &Connected) -> bool {
+        let Ok(extent) = self.server.extent().await else { return false };
+        let now = clock::now();
+        if self.begins_at.is_none() {
+            self.begins_at = Some(extent.last);
+        }
+        let is_new = self.epoch.as_ref().is_some_and(|epoch| *epoch != connected.epoch);
+        if self.position != StreamId::default() && extent.first > self.position && extent.length > 0 {
+            self.fleet.lose(Loss::Trimmed);
+        }
+        if is_new {
+            self.tracker.borrow_mut().begin_epoch(self.fleet.sender, now);
+            // A server that took over may have given identifiers below those that were read.
+            let again = u64::try_from(AGAIN.as_millis()).unwrap_or(u64::MAX);
+            let milliseconds = self.position.milliseconds.min(extent.last.milliseconds).saturating_sub(again);
+            self.position = StreamId { milliseconds, sequence: 0 };
+        } else if extent.last < self.position {
+            self.position = StreamId::default();
+        }
+        self.epoch = Some(connected.epoch.clone());
+        self.catch_up();
+        // An entry of one's own shows at once whether the log works.
+        self.fleet.beat.notify_one();
+        true
+    }
+
+    /// Notes when everything is read that was there at the start.
+    fn catch_up(&mut self) {
+        let mut tracker = self.tracker.borrow_mut();
+        if !tracker.has_caught_up() && self.begins_at.is_some_and(|last| self.position >= last) {
+            tracker.catch_up();
+        }
+    }
+
+    fn apply(&mut self, position: StreamId, bytes: &[u8]) {
+        let Fleet { keys, counters, cache, sender, .. } = self.fleet;
+        let entry = match Entry::from_bytes(keys, bytes) {
+            Ok(entry) => entry,
+            Err(error) => {
+                if !std::mem::replace(&mut self.unreadable, true) {
+                    tracing::error!(
+                        %error,
+                        "an entry of the invalidation log cannot be read; each such entry invalidates everything. \
+                        All processes of a fleet need the same identity.hash_key"
+                    );
+                }
+                self.fleet.lose(Loss::Unreadable);
+                return;
+            }
+        };
+        let now = clock::now();
+        match self.tracker.borrow_mut().read(entry.sender, entry.number, &entry.content, now) {
+            Verdict::Apply => {}
+            Verdict::Repeated => {
+                counters.repeated.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Verdict::ApplyAfter(loss) => self.fleet.lose(loss),
+        }
+        counters.applied.fetch_add(1, Ordering::Relaxed);
+        let own = entry.sender == *sender;
+        let age = self.age(position);
+        if own {
+            counters.set_round_trip(age);
+        }
+        for invalidated in &entry.content.batch.invalidated {
+            let mode = if age > SOFT_FOR { Mode::Hard } else { invalidated.mode() };
+            cache.apply(invalidated, mode, !own && age < REPEATS_FOR, now);
+        }
+        for route in &entry.content.batch.stopped {
+            cache.stop(route, now);
+        }
+        if entry.content.goodbye {
+            let mut tracker = self.tracker.borrow_mut();
+            // Writes that were open when it ended have no outcome that anybody will tell.
+            for names in tracker.abandoned_by(entry.sender) {
+                cache.apply_abandoned(&names, now);
+            }
+            tracker.forget(entry.sender);
+        }
+        if entry.content.awaited && !own {
+            self.fleet.report.notify_one();
+        }
+    }
+
+    /// Returns the age of the entry at a position, by the clock of Redis.
+    fn age(&self, position: StreamId) -> Duration {
+        let here = i64::try_from(clock::unix_at(clock::now()).as_millis()).unwrap_or(i64::MAX);
+        let there = here.saturating_add(self.fleet.view.borrow().clock_offset);
+        let written = i64::try_from(position.milliseconds).unwrap_or(i64::MAX);
+        Duration::from_millis(u64::try_from(there.saturating_sub(written)).unwrap_or(0))
+    }
+}
