@@ -48,6 +48,7 @@ mod message;
 mod metrics;
 mod performance;
 mod policy;
+mod redis;
 mod reload;
 mod rendering;
 mod represent;

@@ -8,6 +8,7 @@ use super::disk::{self, Disk};
 use super::finding::{Finding, State};
 use crate::metrics::read_process;
 use crate::policy::{Awaited, Check, Requirement};
+use crate::redis::link::Status;
 use crate::runtime::clock;
 use crate::state::live_policy::{SharedState, Snapshot};
 
@@ -27,6 +28,7 @@ pub(crate) fn run(check: Check, snapshot: &Snapshot, shared_state: &SharedState)
         Check::FileDescriptors => file_descriptors(snapshot),
         Check::Disk => disk(snapshot),
         Check::Workers => workers(shared_state),
+        Check::Redis => redis(shared_state),
     }
 }
 
@@ -122,6 +124,28 @@ pub(crate) fn states(snapshot: &Snapshot) -> impl Iterator<Item = (u64, bool)> {
         let threshold = upstream.policy.health.unhealthy_after;
         upstream.addresses().into_iter().map(move |(_, address)| (address.id, address.is_well(threshold)))
     })
+}
+
+/// Requests do not fail without Redis, so it is unhealthy only for those who require it.
+fn redis(shared_state: &SharedState) -> Finding {
+    let (Some(links), Some(fleet)) = (&shared_state.redis, &shared_state.fleet) else {
+        return Finding { status: State::Healthy, detail: "[redis] is not configured".to_owned() };
+    };
+    let down = links.all().into_iter().find_map(|link| match &*link.status().borrow() {
+        Status::Down { reason } if reason.is_empty() => Some("not connected yet".to_owned()),
+        Status::Down { reason } => Some(reason.clone()),
+        Status::Up { .. } => None,
+    });
+    if let Some(detail) = down {
+        return Finding { status: State::Unhealthy, detail };
+    }
+    if fleet.is_lost() {
+        let detail = "the invalidation log cannot be read".to_owned();
+        return Finding { status: State::Unhealthy, detail };
+    }
+    let processes = fleet.view().live().count();
+    let plural = if processes == 1 { "" } else { "es" };
+    Finding { status: State::Healthy, detail: format!("connected; {processes} process{plural} in the fleet") }
 }
 
 fn memory(snapshot: &Snapshot) -> Finding {

@@ -2,6 +2,7 @@
 
 mod background;
 mod environment;
+mod fleet;
 mod listeners;
 mod shutdown;
 mod signals;
@@ -192,8 +193,10 @@ async fn main(
         move || live.load().policy.tracing.receiver.clone()
     };
     let spans = shared_state.spans.clone();
+    let shared_fleet = shared_state.fleet.clone();
     let exporter = tokio::task::spawn_local(trace::run(receiver, registry.clone(), spans.clone()));
     let unattended = shared_state.cache.unattended.clone();
+    fleet::start(&shared_state, &live.load().policy)?;
     let workers = Workers::start(workers, listeners.data, &shared, logs[0])
         .map_err(|error| StartError::System("cannot start a worker", error))?;
     let (orders, mut received) = unbounded_channel();
@@ -241,7 +244,11 @@ async fn main(
     let mut drain = Drain { workers, unattended, live, leaving, metrics, announced: None };
     signals.until_stopped(&mut received, &reloader, &mut drain, logs).await;
     systemd::stopping();
+    let fleet = shared_fleet;
     if drain.finish(signals.second(), &mut received).await {
+        if let Some(fleet) = &fleet {
+            fleet.leave().await;
+        }
         spans.end();
         // A trace receiver that hangs must not delay the exit.
         let _ = tokio::time::timeout(LAST_SPANS, exporter).await;
@@ -263,18 +270,20 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     metrics.collect(Box::new(limits::Collected(limiter.clone())));
     let performance = Arc::new(Performance::new(policy.metrics.max_routes));
     metrics.collect(Box::new(judged::Collected(performance.clone())));
+    let (fleet, redis) =
+        policy.fleet.as_ref().map(|policy| fleet::join(policy, &cache, &mut metrics)).unzip();
     metrics.generation.set(1);
     let maintenance = Arc::new(Maintenance::new(metrics.maintenance.clone()));
     let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));
     let spans = Spans::new(metrics.spans_dropped.clone());
     let metrics = Arc::new(metrics);
-    let fleet = None;
     SharedState {
         metrics,
         represented,
         buffers,
         cache,
         fleet,
+        redis,
         limiter,
         performance,
         maintenance,

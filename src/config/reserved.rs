@@ -1,12 +1,11 @@
-//! Sections of the contract whose features are not built yet. They are read and checked like any
-//! other, so a file written for them is right or wrong today as it will be then; and refused, so that
-//! nobody relies on what is not there.
+//! Keys of the contract whose features are not built yet. They are read and checked like any other, so a file written
+//! for them is right or wrong today as it will be then; and refused, so that nobody relies on what is not there.
 
 use std::time::Duration;
 
 use crate::config::diagnostic::Diagnostics;
 use crate::config::table_reader::{FromNode, Section, nearest};
-use crate::config::value::{Node, Table, Value};
+use crate::config::value::{Node, Value};
 
 #[derive(Clone, Copy)]
 enum Shape {
@@ -14,31 +13,31 @@ enum Shape {
     Text,
     Word(&'static [&'static str]),
     Span,
-    /// A table with these keys.
-    Keys(&'static [(&'static str, Shape)]),
+    Number,
 }
 
-use Shape::{Bool, Keys, Span, Text, Word};
+use Shape::{Bool, Number, Span, Text, Word};
 
-const SECTIONS: &[(&str, Shape)] = &[(
-    "redis",
-    Keys(&[
-        ("url", Text),
-        ("prefix", Text),
-        ("timeout", Span),
-        ("cache", Word(&["shared", "all", "off"])),
-        ("rate_limit", Bool),
-        ("on_error", Word(&["local", "open", "closed"])),
-        ("on_lost", Word(&["serve", "revalidate"])),
-    ]),
-)];
+/// Keys of `[redis]` whose features are still to come.
+const REDIS: &[(&str, Shape)] = &[
+    ("soft_timeout", Span),
+    ("cache", Word(&["shared", "all", "off"])),
+    ("cache_url", Text),
+    ("max_object_size", Text),
+    ("rate_limit", Bool),
+    ("on_error", Word(&["local", "open", "closed"])),
+    ("read_your_writes", Word(&["off", "cookie", "header"])),
+    ("replicas", Number),
+];
 
-/// Reads the later sections of the whole file.
-pub(super) fn sections(root: &mut Section<'_>, problems: &mut Diagnostics) {
-    for (name, shape) in SECTIONS {
-        if let Some(node) = root.node(name) {
-            check(name, node, *shape, problems);
-            refuse(&format!("[{name}]"), node, problems);
+/// Reads the later keys of `[redis]`.
+pub(super) fn redis(section: &mut Section<'_>, problems: &mut Diagnostics) {
+    for (name, shape) in REDIS {
+        if let Some(node) = section.node(name) {
+            let path = format!("redis.{name}");
+            if check(&path, node, *shape, problems) {
+                refuse(&path, node, problems);
+            }
         }
     }
 }
@@ -70,28 +69,14 @@ fn fits(value: &Value, shape: Shape) -> Result<(), String> {
             }),
             _ => Err(format!("one of {}", words.join(", "))),
         },
-        Keys(_) => Ok(()),
+        Number => check_value::<u64>(value),
     }
 }
 
-fn check(path: &str, node: &Node, shape: Shape, problems: &mut Diagnostics) {
-    match (shape, &node.value) {
-        (Keys(keys), Value::Table(table)) => check_keys(path, table, keys, problems),
-        (Keys(_), _) => expected(path, node, "a table", problems),
-        (shape, value) => {
-            if let Err(what) = fits(value, shape) {
-                expected(path, node, &what, problems);
-            }
-        }
+fn check(path: &str, node: &Node, shape: Shape, problems: &mut Diagnostics) -> bool {
+    let fits = fits(&node.value, shape);
+    if let Err(what) = &fits {
+        expected(path, node, what, problems);
     }
-}
-
-fn check_keys(path: &str, table: &Table, keys: &'static [(&'static str, Shape)], problems: &mut Diagnostics) {
-    let mut section = Section::new(path, table);
-    for (key, shape) in keys {
-        if let Some(node) = section.node(key) {
-            check(&format!("{path}.{key}"), node, *shape, problems);
-        }
-    }
-    section.finish(problems);
+    fits.is_ok()
 }

@@ -15,6 +15,7 @@ pub(crate) mod entry;
 pub(crate) mod member;
 mod publisher;
 mod reader;
+pub(crate) mod redis_server;
 mod reporter;
 pub(crate) mod seal;
 pub(crate) mod server;

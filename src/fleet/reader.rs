@@ -120,7 +120,8 @@ impl<S: Server> Reader<'_, S> {
             self.begins_at = Some(extent.last);
         }
         let is_new = self.epoch.as_ref().is_some_and(|epoch| *epoch != connected.epoch);
-        if self.position != StreamId::default() && extent.first > self.position && extent.length > 0 {
+        // In a new epoch the log may begin anew; then each process sends its recent entries again.
+        if !is_new && self.position != StreamId::default() && extent.first > self.position && extent.length > 0 {
             self.fleet.lose(Loss::Trimmed);
         }
         if is_new {

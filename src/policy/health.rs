@@ -18,6 +18,8 @@ words! {
         Disk => "disk",
         /// Time of the last heartbeat of every worker.
         Workers => "workers",
+        /// The links to Redis, where there is one.
+        Redis => "redis",
     }
 }
 

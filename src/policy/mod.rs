@@ -6,6 +6,7 @@ pub(crate) mod cache;
 mod compression;
 pub(crate) mod descriptors;
 mod etag;
+pub(crate) mod fleet;
 mod health;
 mod identity;
 pub(crate) mod limits;
@@ -36,6 +37,7 @@ use ipnet::IpNet;
 use crate::cache::settings::CacheSettings;
 use crate::identity::principal::Identity;
 use cache::InvalidateRule;
+pub(crate) use fleet::FleetPolicy;
 use limits::LimitPolicy;
 use maintenance::MaintenancePolicy;
 use notice::Notice;
@@ -73,6 +75,8 @@ pub(crate) struct Policy {
     /// The rules in `[[invalidate]]`, in configured order.
     pub invalidate: Vec<Arc<InvalidateRule>>,
     pub limits: LimitPolicy,
+    /// The processes that share a Redis with this one.
+    pub fleet: Option<FleetPolicy>,
     pub health: HealthPolicy,
     pub maintenance: MaintenancePolicy,
     pub log: LogPolicy,

@@ -210,7 +210,7 @@ pub(crate) fn watch_snapshot(snapshot: &Arc<Snapshot>, registry: &Registry) {
 type IsSame = fn(&Policy, &Policy) -> bool;
 
 /// Keys, or a whole section, whose change a reload refuses. `config::keys` declares the same.
-const FIXED: [(&str, IsSame); 7] = [
+const FIXED: [(&str, IsSame); 8] = [
     ("server.listen", |old, new| old.server.listen == new.server.listen),
     ("server.tls.listen", |old, new| tls_listen(old) == tls_listen(new)),
     ("server.admin", |old, new| old.server.admin == new.server.admin),
@@ -218,6 +218,7 @@ const FIXED: [(&str, IsSame); 7] = [
     ("server.workers", |old, new| old.server.workers == new.server.workers),
     ("log.format", |old, new| old.log.format == new.log.format),
     ("metrics", |old, new| old.metrics == new.metrics),
+    ("redis", |old, new| old.fleet == new.fleet),
 ];
 
 fn tls_listen(policy: &Policy) -> Option<&[SocketAddr]> {

@@ -13,6 +13,7 @@ use crate::memory::buffers::BufferMemory;
 use crate::metrics::{Heartbeats, Metrics, RouteSeries};
 use crate::performance::{self, Performance};
 use crate::policy::{Policy, RoutePolicy};
+use crate::redis::thread::Links;
 use crate::rendering::json_text::EscapedText;
 use crate::represent::counters::Counters;
 use crate::state::maintenance::Maintenance;
@@ -34,6 +35,7 @@ pub(crate) struct SharedState {
     pub cache: Arc<Cache>,
     /// The processes that share Redis with this one, if `[redis]` is configured.
     pub fleet: Option<Arc<Fleet>>,
+    pub redis: Option<Links>,
     pub limiter: Arc<Limiter>,
     pub performance: Arc<Performance>,
     pub maintenance: Arc<Maintenance>,

@@ -9,6 +9,7 @@ mod limits;
 mod maintenance;
 mod methods;
 mod own_listeners;
+mod redis;
 mod represent;
 mod route;
 mod route_limits;
@@ -86,6 +87,7 @@ pub(super) fn policy(
     let cache = compiler.cache(&file);
     let purge_from = compiler.networks("cache.purge_from", &file.cache.purge_from);
     let invalidate = compiler.invalidate(&file, routes.as_ref());
+    let fleet = compiler.redis(&file);
     let health = compiler.health(&file);
     let maintenance = compiler.maintenance(&file);
     let log = LogPolicy { verbose: source.verbose, ..compiler.log(&file) };
@@ -108,6 +110,7 @@ pub(super) fn policy(
             cache,
             invalidate,
             limits,
+            fleet,
             health,
             maintenance,
             log,
@@ -205,13 +208,19 @@ impl Compiler<'_> {
                 checks.find(|check| check.as_str() == at.value).map(Requirement::Check)
             }
         };
+        if found == Some(Requirement::Check(Check::Redis)) && file.redis.is_none() {
+            self.fail(
+                at.span.as_ref(),
+                "readiness requires redis, and there is no [redis]",
+                "add [redis], or remove it",
+            );
+        }
         if found.is_none() {
             let mut known: Vec<String> = Check::ALL.iter().map(|check| check.as_str().to_owned()).collect();
             known.push("upstream:primary".to_owned());
             known.extend(names().map(|name| format!("upstream:{name}")));
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
             let help = match nearest(&at.value, &known) {
-                _ if at.value == "redis" => "[redis] is not there yet in this version".to_owned(),
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("expected some of {}", known.join(", ")),
             };

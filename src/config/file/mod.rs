@@ -4,6 +4,7 @@
 mod cache;
 mod limits;
 mod observe;
+mod redis;
 mod when;
 
 use std::time::Duration;
@@ -13,7 +14,6 @@ use crate::config::keys::{
     certificate, compression, deprecated, etag, redirect, root, route, server, server_tls, upstream,
     upstream_health, upstream_tls,
 };
-use crate::config::reserved;
 use crate::config::table_reader::{AutoOr, FromNode as _, Section, Size, Spanned};
 use crate::config::value::{EMPTY, Node, Table, Value};
 use crate::policy::underscores::Underscores;
@@ -22,6 +22,7 @@ use crate::represent::coding::Effort;
 pub(super) use cache::{Cache, Identity, Invalidate, Jwt, RouteCache};
 pub(super) use limits::{ApiKey, Limit, RateLimit, RouteLimits, read_keys};
 pub(super) use observe::{Health, Log, Maintenance, Metrics, Tracing};
+pub(super) use redis::Redis;
 pub(super) use when::{Named, When};
 
 pub(super) struct File {
@@ -38,6 +39,7 @@ pub(super) struct File {
     pub cache: Cache,
     pub invalidate: Vec<Invalidate>,
     pub rate_limit: RateLimit,
+    pub redis: Option<Redis>,
     pub health: Health,
     pub maintenance: Maintenance,
     pub log: Log,
@@ -206,6 +208,8 @@ pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
         root.table(root::RATE_LIMIT.name, problems).map(|(table, _)| table),
         problems,
     );
+    let redis =
+        root.table(root::REDIS.name, problems).map(|(table, span)| redis::read_redis(table, span, problems));
     let health =
         observe::read_health(root.table(root::HEALTH.name, problems).map(|(table, _)| table), problems);
     let maintenance = observe::read_maintenance(
@@ -217,7 +221,6 @@ pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
         observe::read_metrics(root.table(root::METRICS.name, problems).map(|(table, _)| table), problems);
     let tracing =
         observe::read_tracing(root.table(root::TRACING.name, problems).map(|(table, _)| table), problems);
-    reserved::sections(&mut root, problems);
     root.finish(problems);
     File {
         server,
@@ -232,6 +235,7 @@ pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
         cache,
         invalidate,
         rate_limit,
+        redis,
         health,
         maintenance,
         log,

@@ -88,6 +88,14 @@ pub(crate) const fn duration_to(seconds: u64, max: Duration) -> Value<Duration> 
     Value { default: Duration::from_secs(seconds), form: Form::Duration { zero: true, max: Some(max) } }
 }
 
+/// A duration above zero and of at most `max`, with a default in milliseconds.
+pub(crate) const fn timeout_to(milliseconds: u64, max: Duration) -> Value<Duration> {
+    Value {
+        default: Duration::from_millis(milliseconds),
+        form: Form::Duration { zero: false, max: Some(max) },
+    }
+}
+
 /// A size of any number of bytes.
 pub(crate) const fn size(bytes: u64) -> Value<Size> {
     size_within(bytes, 0..=u64::MAX)

@@ -4,6 +4,7 @@ use super::caching::{cache, invalidate};
 use super::content::{compression, etag};
 use super::credentials::identity;
 use super::declare::table;
+use super::fleet::redis;
 use super::kind::{Named, Sub, Tables};
 use super::limits::rate_limit;
 use super::listeners::server;
@@ -34,6 +35,8 @@ table! {
         "Rules by which writes invalidate stored responses.";
     RATE_LIMIT "rate_limit": Sub = Sub(&rate_limit::TABLE), Reload,
         "Request limits for each client key, by its tier.";
+    REDIS "redis": Sub = Sub(&redis::TABLE), Restart,
+        "The Redis by which several processes behave as one.";
     HEALTH "health": Sub = Sub(&health::TABLE), Reload,
         "Readiness and health checks.";
     MAINTENANCE "maintenance": Sub = Sub(&maintenance::TABLE), Reload,

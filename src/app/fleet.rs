@@ -1,0 +1,47 @@
+//! Joins the fleet of `[redis]`.
+
+use std::sync::Arc;
+
+use super::{StartError, VERSION};
+use crate::cache::Cache;
+use crate::fleet::redis_server::RedisServer;
+use crate::fleet::seal::Keys;
+use crate::fleet::{Fleet, collected as fleets};
+use crate::metrics::Metrics;
+use crate::policy::{FleetPolicy, Policy};
+use crate::redis::collected as links;
+use crate::redis::thread::Links;
+use crate::state::live_policy::SharedState;
+
+/// Builds the part of this process in its fleet, and the links to Redis, which are not connected yet.
+pub(super) fn join(policy: &FleetPolicy, cache: &Arc<Cache>, metrics: &mut Metrics) -> (Arc<Fleet>, Links) {
+    let links = Links::new(&policy.settings);
+    metrics.collect(Box::new(links::Collected(links.clone())));
+    let keys = Keys::new(policy.hash_keys.iter().map(|key| key.expose().as_bytes()));
+    let (timeout, on_lost) = (policy.settings.timeout, policy.on_lost);
+    let fleet = Arc::new(Fleet::new(keys, cache.clone(), name(), VERSION, timeout, on_lost));
+    metrics.collect(Box::new(fleets::Collected(fleet.clone())));
+    (fleet, links)
+}
+
+/// Connects to Redis, and takes part in the fleet from here on.
+pub(super) fn start(shared_state: &SharedState, policy: &Policy) -> Result<(), StartError> {
+    let (Some(fleet), Some(links), Some(policy)) =
+        (shared_state.fleet.clone(), shared_state.redis.clone(), &policy.fleet)
+    else {
+        return Ok(());
+    };
+    let prefix = policy.settings.prefix.clone();
+    let of_server = links.clone();
+    links
+        .start(move || async move {
+            let server = RedisServer::new(of_server, &prefix);
+            fleet.run(&server).await;
+        })
+        .map_err(|error| StartError::System("cannot start the thread for Redis", error))
+}
+
+/// Returns the name of this process for people: that of its pod or host.
+fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,37 @@
+//! `[redis]`, as it is written.
+
+use std::time::Duration;
+
+use crate::config::diagnostic::{Diagnostics, Span};
+use crate::config::keys::redis;
+use crate::config::reserved;
+use crate::config::table_reader::{Section, Spanned};
+use crate::config::value::Table;
+use crate::fleet::OnLost;
+
+/// `[redis]`.
+pub(crate) struct Redis {
+    pub span: Span,
+    pub url: Option<Spanned<String>>,
+    pub prefix: Option<Spanned<String>>,
+    pub password_file: Spanned<String>,
+    pub ca: Spanned<String>,
+    pub timeout: Spanned<Duration>,
+    pub on_lost: OnLost,
+}
+
+pub(super) fn read_redis(table: &Table, span: Span, p: &mut Diagnostics) -> Redis {
+    let mut s = Section::new("redis", table);
+    let redis = Redis {
+        span,
+        url: s.read(&redis::URL, p),
+        prefix: s.read(&redis::PREFIX, p),
+        password_file: s.read(&redis::PASSWORD_FILE, p),
+        ca: s.read(&redis::CA, p),
+        timeout: s.read(&redis::TIMEOUT, p),
+        on_lost: s.read(&redis::ON_LOST, p),
+    };
+    reserved::redis(&mut s, p);
+    s.finish(p);
+    redis
+}

@@ -1,0 +1,215 @@
+//! A connection that is made again whenever it fails. A request that runs a command never waits for that: without a
+//! connection the command fails at once.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{Notify, watch};
+
+use super::command::{Command, CommandError, Value};
+use super::connect::Connection;
+pub(crate) use super::connect::Identity;
+use super::settings::Settings;
+
+/// Interval at which a connection is tried.
+const PING: Duration = Duration::from_secs(1);
+/// Number of commands in a row without a response after which a connection is made anew.
+const MAX_TIMEOUTS: u32 = 3;
+/// Pause before the first attempt to connect again, doubled with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Maximum pause between two attempts.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+
+/// The use of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It writes to the log, and reads and writes all other small things.
+    Log,
+    /// It waits for entries of the log, so it is not tried by commands of its own.
+    Reader,
+}
+
+impl Role {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Role::Log => "log",
+            Role::Reader => "reader",
+        }
+    }
+}
+
+/// The state of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Down {
+        /// The reason why the last attempt failed; empty before the first has ended.
+        reason: String,
+    },
+    Up {
+        /// Grows with each connection.
+        number: u64,
+        identity: Identity,
+    },
+}
+
+/// What a link counts.
+#[derive(Debug, Default)]
+pub(crate) struct LinkCounters {
+    pub connects: AtomicU64,
+    pub failed_connects: AtomicU64,
+    pub succeeded: AtomicU64,
+    pub failed: AtomicU64,
+    pub timed_out: AtomicU64,
+    /// The time of the last PING that was answered, in microseconds.
+    pub ping: AtomicU64,
+}
+
+/// A link; see the head of the file.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub role: Role,
+    pub counters: LinkCounters,
+    settings: Settings,
+    /// The key by which the node of a cluster is chosen.
+    key: String,
+    connection: Mutex<Option<MultiplexedConnection>>,
+    status: watch::Sender<Status>,
+    timeouts: AtomicU32,
+    fails: Notify,
+}
+
+impl Link {
+    /// Creates a link to the server that has `key`. It connects once [`Link::run`] runs.
+    pub(super) fn new(role: Role, settings: Settings, key: String) -> Link {
+        Link {
+            role,
+            counters: LinkCounters::default(),
+            settings,
+            key,
+            connection: Mutex::new(None),
+            status: watch::Sender::new(Status::Down { reason: String::new() }),
+            timeouts: AtomicU32::new(0),
+            fails: Notify::new(),
+        }
+    }
+
+    /// Returns the state, to be read and watched.
+    pub(crate) fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Returns how long one command may take by the configuration.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.settings.timeout
+    }
+
+    /// Runs a command; waits for at most `timeout`.
+    pub(crate) async fn query(&self, command: &Command, timeout: Duration) -> Result<Value, CommandError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(mut connection) = connection else { return Err(CommandError::Down) };
+        let sent = connection.send_packed_command(&command.0);
+        let result = match tokio::time::timeout(timeout, sent).await {
+            Ok(value) => value.map_err(|error| CommandError::new(&error)).and_then(Value::new),
+            Err(_) => Err(CommandError::Timeout),
+        };
+        let counter = match &result {
+            Ok(_) => &self.counters.succeeded,
+            Err(CommandError::Timeout) => &self.counters.timed_out,
+            Err(_) => &self.counters.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        match &result {
+            Err(CommandError::Timeout) => {
+                if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_TIMEOUTS {
+                    self.reconnect();
+                }
+            }
+            Err(error) if error.ends_connection() => self.reconnect(),
+            _ => self.timeouts.store(0, Ordering::Relaxed),
+        }
+        result
+    }
+
+    /// Drops the connection, and makes another.
+    pub(crate) fn reconnect(&self) {
+        self.fails.notify_one();
+    }
+
+    /// Keeps the link connected for as long as it is polled.
+    pub(super) async fn run(&self) {
+        let mut number = 0;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let name = format!("pillion-{}", self.role.as_str());
+            let connection = match Connection::new(&self.settings, &self.key, &name).await {
+                Ok(connection) => connection,
+                Err(reason) => {
+                    self.counters.failed_connects.fetch_add(1, Ordering::Relaxed);
+                    self.set_down(reason);
+                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    pause = (pause * 2).min(MAX_PAUSE);
+                    continue;
+                }
+            };
+            pause = FIRST_PAUSE;
+            number += 1;
+            self.counters.connects.fetch_add(1, Ordering::Relaxed);
+            self.timeouts.store(0, Ordering::Relaxed);
+            self.set(Some(connection.multiplexed.clone()));
+            self.set_up(number, connection.identity.clone());
+            let reason = self.watch().await;
+            self.set(None);
+            self.set_down(reason);
+            drop(connection);
+            // A server that accepts and then fails is not asked again and again.
+            tokio::time::sleep(FIRST_PAUSE.mul_f64(fastrand::f64())).await;
+        }
+    }
+
+    /// Returns when the connection is of no use any more, with the reason.
+    async fn watch(&self) -> String {
+        let ping = async {
+            if self.role == Role::Reader {
+                return std::future::pending().await;
+            }
+            loop {
+                tokio::time::sleep(PING).await;
+                let since = crate::runtime::clock::now();
+                if self.query(&Command::new("PING"), self.settings.timeout).await.is_ok() {
+                    let time = crate::runtime::clock::now().saturating_duration_since(since);
+                    let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                    self.counters.ping.store(time, Ordering::Relaxed);
+                }
+            }
+        };
+        tokio::select! {
+            () = ping => String::new(),
+            () = self.fails.notified() => "the connection failed or did not respond".to_owned(),
+        }
+    }
+
+    fn set(&self, connection: Option<MultiplexedConnection>) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+    }
+
+    fn set_up(&self, number: u64, identity: Identity) {
+        if self.role == Role::Log {
+            let (address, version) = (&identity.address, &identity.version);
+            tracing::info!(%address, %version, "connected to Redis");
+            for warning in identity.warnings.iter().filter(|_| number == 1) {
+                tracing::warn!(%address, "Redis: {warning}");
+            }
+        }
+        self.status.send_replace(Status::Up { number, identity });
+    }
+
+    fn set_down(&self, reason: String) {
+        let was_down = matches!(&*self.status.borrow(), Status::Down { reason } if !reason.is_empty());
+        if !was_down && self.role == Role::Log {
+            tracing::warn!(reason, "Redis cannot be reached; each process goes on by itself");
+        }
+        self.status.send_replace(Status::Down { reason });
+    }
+}

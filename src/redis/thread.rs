@@ -1,0 +1,55 @@
+//! The thread on which all work for Redis runs.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use super::link::{Link, Role};
+use super::settings::Settings;
+
+/// The links of a process.
+#[derive(Clone, Debug)]
+pub(crate) struct Links {
+    pub log: Arc<Link>,
+    pub reader: Arc<Link>,
+}
+
+impl Links {
+    /// Creates the links, which connect once they run.
+    pub(crate) fn new(settings: &Settings) -> Links {
+        // The braces keep all that is written together in one slot of a cluster.
+        let key = format!("{{{}}}:log", settings.prefix);
+        let link = |role| Arc::new(Link::new(role, settings.clone(), key.clone()));
+        Links { log: link(Role::Log), reader: link(Role::Reader) }
+    }
+
+    pub(crate) fn all(&self) -> [&Arc<Link>; 2] {
+        [&self.log, &self.reader]
+    }
+
+    /// Starts the thread. It keeps the links connected, and runs what `begin` returns.
+    pub(crate) fn start<F>(&self, begin: impl FnOnce() -> F + Send + 'static) -> io::Result<()>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let links = self.clone();
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    tracing::error!(%error, "the thread for Redis has no runtime; Redis is not used");
+                    return;
+                }
+            };
+            tokio::task::LocalSet::new().block_on(&runtime, async {
+                tokio::select! {
+                    () = links.log.run() => {}
+                    () = links.reader.run() => {}
+                    () = begin() => {}
+                }
+            });
+        };
+        std::thread::Builder::new().name("pillion-redis".to_owned()).spawn(run).map(drop)
+    }
+}
