@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Fleet;
 use super::entry::Entry;
+use super::purge;
 use super::server::{Connected, Server};
 use super::stream_id::StreamId;
 use super::tracker::{Loss, Tracker, Verdict};
@@ -17,6 +18,8 @@ use crate::runtime::clock::{self, Instant};
 const BEAT: (u64, u64) = (1000, 2000);
 /// Time without an entry after which the log counts as lost.
 const LOST: Duration = Duration::from_secs(3);
+/// Maximum number of entries that are read at once.
+const MAX_READ: usize = 500;
 /// How far back entries are read again after a failover, by the clock of Redis.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Age from which on a soft invalidation is applied as a hard one: a response that was stored meanwhile must not be
@@ -76,6 +79,7 @@ impl<S: Server> Reader<'_, S> {
                 () = self.read(&connected) => self.server.reconnect(),
                 _ = ended.wait_for(|now| now.as_ref().is_none_or(|now| now.number != number)) => {}
             }
+            self.tracker.borrow_mut().set_reading(false, clock::now());
         }
     }
 
@@ -84,15 +88,25 @@ impl<S: Server> Reader<'_, S> {
         if !self.begin(connected).await {
             return;
         }
+        self.tracker.borrow_mut().set_reading(true, clock::now());
         loop {
             let block = Duration::from_millis(fastrand::u64(BEAT.0..BEAT.1));
-            match self.server.read_after(self.position, block).await {
-                Ok(entries) if entries.is_empty() => self.fleet.beat.notify_one(),
+            let began = clock::now();
+            let read = self.server.read_after(self.position, MAX_READ, block).await;
+            match read {
+                Ok(entries) if entries.is_empty() => {
+                    self.tracker.borrow_mut().has_read_from(began);
+                    self.fleet.beat.notify_one();
+                }
                 Ok(entries) => {
                     self.heard = clock::now();
+                    let is_all = entries.len() < MAX_READ;
                     for (position, bytes) in entries {
                         self.apply(position, &bytes);
                         self.position = position;
+                    }
+                    if is_all {
+                        self.tracker.borrow_mut().has_read_from(began);
                     }
                     self.catch_up();
                     let caught_up = self.tracker.borrow().has_caught_up();
@@ -121,7 +135,11 @@ impl<S: Server> Reader<'_, S> {
         }
         let is_new = self.epoch.as_ref().is_some_and(|epoch| *epoch != connected.epoch);
         // In a new epoch the log may begin anew; then each process sends its recent entries again.
-        if !is_new && self.position != StreamId::default() && extent.first > self.position && extent.length > 0 {
+        if !is_new
+            && self.position != StreamId::default()
+            && extent.first > self.position
+            && extent.length > 0
+        {
             self.fleet.lose(Loss::Trimmed);
         }
         if is_new {
@@ -183,8 +201,19 @@ impl<S: Server> Reader<'_, S> {
             let mode = if age > SOFT_FOR { Mode::Hard } else { invalidated.mode() };
             cache.apply(invalidated, mode, !own && age < REPEATS_FOR, now);
         }
-        for route in &entry.content.batch.stopped {
-            cache.stop(route, now);
+        for purged in entry.content.batch.purged.iter().filter(|_| !own) {
+            purge::overtake(cache, purged);
+            let (cache, purged) = (cache.clone(), purged.clone());
+            tokio::task::spawn_blocking(move || purge::run(&cache, &purged));
+        }
+        for route in entry.content.batch.stopped.iter().filter(|_| !own) {
+            if cache.stop(route, now) {
+                tracing::warn!(
+                    route = &**route,
+                    "another process found that users get different responses on a route with scope \"shared\"; it is \
+                    not cached for an hour"
+                );
+            }
         }
         if entry.content.goodbye {
             let mut tracker = self.tracker.borrow_mut();

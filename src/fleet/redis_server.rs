@@ -12,8 +12,6 @@ use crate::redis::thread::Links;
 
 /// Approximate maximum of entries in the log.
 const MAX_ENTRIES: u64 = 100_000;
-/// Maximum number of entries that are read at once.
-const MAX_READ: u64 = 500;
 /// How long a response may take beyond the time that the server was told to wait.
 const GRACE: Duration = Duration::from_secs(1);
 /// Age in milliseconds at which the record of a process is removed.
@@ -117,10 +115,11 @@ impl Server for RedisServer {
     async fn read_after(
         &self,
         position: StreamId,
+        max: usize,
         block: Duration,
     ) -> Result<Vec<(StreamId, Vec<u8>)>, ServerError> {
         let milliseconds = u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1);
-        let read = Command::new("XREAD").arg("COUNT").number(MAX_READ).arg("BLOCK").number(milliseconds);
+        let read = Command::new("XREAD").arg("COUNT").number(max as u64).arg("BLOCK").number(milliseconds);
         let read = read.arg("STREAMS").arg(&self.log).arg(position.to_string());
         let value = self.links.reader.query(&read, block + GRACE).await?;
         let entries = match &value {

@@ -52,10 +52,11 @@ pub(crate) trait Server {
     /// Appends an entry to the log.
     fn append(&self, entry: &[u8]) -> impl Future<Output = Result<StreamId, ServerError>>;
 
-    /// Reads entries after a position; waits for the first for at most `block`.
+    /// Reads at most `max` entries after a position; waits for the first for at most `block`.
     fn read_after(
         &self,
         position: StreamId,
+        max: usize,
         block: Duration,
     ) -> impl Future<Output = Result<Vec<(StreamId, Vec<u8>)>, ServerError>>;
 

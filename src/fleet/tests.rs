@@ -85,12 +85,13 @@ impl Server for Redis {
     async fn read_after(
         &self,
         position: StreamId,
+        max: usize,
         block: Duration,
     ) -> Result<Vec<(StreamId, Vec<u8>)>, ServerError> {
         let found = || -> Vec<_> {
             let data = self.data.borrow();
             let after = data.entries.range(position..).filter(|(known, _)| **known > position);
-            after.map(|(known, entry)| (*known, entry.clone())).collect()
+            after.take(max).map(|(known, entry)| (*known, entry.clone())).collect()
         };
         let added = self.added.notified();
         if found().is_empty() {
@@ -262,7 +263,7 @@ fn what_is_invalidated_without_redis_is_published_when_it_is_back() {
         one.invalidate("a");
         let began = clock::now();
         until("no request waits", || !one.fleet.outbox.is_behind()).await;
-        assert!(began.elapsed() < TIMEOUT && one.fleet.outbox.waiting() > 0);
+        assert!(began.elapsed() < TIMEOUT);
         until("both know", || one.fleet.is_lost() && other.fleet.is_lost()).await;
         assert!(other.has("a", before));
         redis.connect(2, "first");

@@ -70,6 +70,10 @@ pub(crate) struct Tracker {
     senders: HashMap<Sender, Known>,
     /// Whether entries are read that were written before this process began: nothing is stored that they concern.
     caught_up: bool,
+    /// Whether the log is read at the moment; otherwise nothing can be late.
+    reading: bool,
+    /// When the last read began that succeeded. Only then can a number be missing that was found before.
+    read_from: Option<Instant>,
 }
 
 impl Tracker {
@@ -113,6 +117,20 @@ impl Tracker {
         self.caught_up = true;
     }
 
+    /// Tells whether the log is read from here on. What was missing before may still come.
+    pub(crate) fn set_reading(&mut self, reading: bool, now: Instant) {
+        self.reading = reading;
+        for known in self.senders.values_mut() {
+            known.gaps.values_mut().for_each(|(_, found)| *found = now);
+            known.resends_by = known.resends_by.map(|_| now + RESENDS);
+        }
+    }
+
+    /// Tells that everything was read that was in the log at a moment.
+    pub(crate) fn has_read_from(&mut self, began: Instant) {
+        self.read_from = Some(began);
+    }
+
     pub(crate) fn has_caught_up(&self) -> bool {
         self.caught_up
     }
@@ -126,7 +144,7 @@ impl Tracker {
 
     /// Tells the greatest number that a sender says it has published: what was not read of it comes soon, or is missing.
     pub(crate) fn has_published(&mut self, sender: Sender, number: u64, now: Instant) {
-        let Some(known) = self.senders.get_mut(&sender) else { return };
+        let Some(known) = self.senders.get_mut(&sender).filter(|_| self.reading) else { return };
         if number > known.last {
             known.gaps.entry(known.last + 1).or_insert((number, now));
         }
@@ -134,11 +152,16 @@ impl Tracker {
 
     /// Returns what was certainly missed until now, and forgets silent senders.
     pub(crate) fn overdue(&mut self, now: Instant) -> Option<Loss> {
+        if !self.reading {
+            return None;
+        }
         let mut loss = None;
+        let read_from = self.read_from;
         for known in self.senders.values_mut() {
             let before = known.gaps.len();
             known.gaps.retain(|_, (last, found)| {
-                let late = now.saturating_duration_since(*found) >= LATE;
+                let late = now.saturating_duration_since(*found) >= LATE
+                    && read_from.is_some_and(|began| began >= *found);
                 if late {
                     known.last = known.last.max(*last);
                 }
@@ -163,7 +186,8 @@ impl Tracker {
     }
 
     /// Returns the number up to which everything of a sender was read.
-    pub(crate) fn applied(&self, sender: Sender) -> u64 {
+    #[cfg(test)]
+    fn applied(&self, sender: Sender) -> u64 {
         let Some(known) = self.senders.get(&sender) else { return 0 };
         known.gaps.first_key_value().map_or(known.last, |(first, _)| first - 1)
     }
@@ -180,7 +204,8 @@ impl Tracker {
     }
 
     /// Returns the number of known senders.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.senders.len()
     }
 }
@@ -245,6 +270,7 @@ mod tests {
     fn caught_up() -> Tracker {
         let mut tracker = Tracker::default();
         tracker.catch_up();
+        tracker.set_reading(true, clock::now());
         tracker
     }
 
@@ -274,6 +300,8 @@ mod tests {
         }
         assert_eq!((tracker.applied(ONE), tracker.overdue(now + LATE)), (5, None));
         read(&mut tracker, 7, now);
+        assert_eq!(tracker.overdue(now + LATE), None, "the link may be dead");
+        tracker.has_read_from(now);
         assert_eq!(tracker.overdue(now + LATE - Duration::from_millis(1)), None);
         assert_eq!(tracker.overdue(now + LATE), Some(Loss::Missing));
         assert_eq!((tracker.overdue(now + LATE), tracker.applied(ONE)), (None, 7), "it is told once");
@@ -291,8 +319,24 @@ mod tests {
         assert_eq!(tracker.applied(ONE), 2);
         let later = now + LATE / 2;
         assert_eq!(read(&mut tracker, 4, later), Verdict::Apply);
+        tracker.has_read_from(later);
         assert_eq!(tracker.overdue(now + LATE), Some(Loss::Missing), "as long as it was reported first");
         assert_eq!(tracker.applied(ONE), 4);
+    }
+
+    #[test]
+    fn nothing_is_late_while_the_log_is_not_read() {
+        let (mut tracker, now) = (caught_up(), clock::now());
+        read(&mut tracker, 1, now);
+        read(&mut tracker, 3, now);
+        tracker.set_reading(false, now);
+        tracker.has_published(ONE, 9, now);
+        assert_eq!(tracker.overdue(now + 5 * LATE), None);
+        let later = now + 5 * LATE;
+        tracker.set_reading(true, later);
+        assert_eq!(tracker.overdue(later), None);
+        assert_eq!((read(&mut tracker, 2, later), tracker.applied(ONE)), (Verdict::Apply, 3));
+        assert_eq!(tracker.overdue(later + LATE), None);
     }
 
     #[test]
@@ -387,11 +431,13 @@ mod tests {
                         }
                     }
                 }
+                tracker.has_read_from(now);
                 if tracker.overdue(now).is_some() {
                     lost_until = sent;
                 }
             }
             read(&mut tracker, SENT + 1, now);
+            tracker.has_read_from(now);
             if tracker.overdue(now + LATE).is_some() {
                 lost_until = SENT;
             }

@@ -128,6 +128,9 @@ impl CommandError {
     pub(super) fn new(error: &redis::RedisError) -> CommandError {
         match error.code() {
             Some(code) => CommandError::from_server(code, error.detail().unwrap_or("")),
+            None if error.kind() == redis::ErrorKind::AuthenticationFailed => {
+                CommandError::NoPermission("its name or the password is wrong".to_owned())
+            }
             None if error.is_timeout() => CommandError::Timeout,
             None => CommandError::Broken(error.to_string()),
         }

@@ -15,6 +15,7 @@ mod deploy;
 mod examples;
 mod explain;
 mod first_hour;
+mod fleet;
 mod framing;
 mod health;
 mod http2_apps;

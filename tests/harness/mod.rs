@@ -10,6 +10,7 @@ mod config;
 pub(crate) mod holding;
 pub(crate) mod origin;
 mod pillion;
+pub(crate) mod redis;
 pub(crate) mod script;
 mod servers;
 pub(crate) mod texts;

@@ -62,6 +62,17 @@ impl Invalidated {
     }
 }
 
+/// One URL whose stored responses were purged, in all variants and for all users.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Purged {
+    /// The authority that was requested.
+    pub host: Box<str>,
+    /// The path, in all forms under which responses may be stored.
+    pub paths: Vec<Box<str>>,
+    /// The queries as they are in keys; `None`: all.
+    pub queries: Option<Vec<Box<str>>>,
+}
+
 /// The invalidations that are published together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Batch {
@@ -73,6 +84,8 @@ pub(crate) struct Batch {
     /// Announced writes whose outcome is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub done: Vec<WriteId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub purged: Vec<Purged>,
     /// Routes whose caching is stopped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<Box<str>>,
@@ -138,6 +151,17 @@ impl Outbox {
             state.names += invalidated.names.len();
             state.waiting.invalidated.push(invalidated);
         }
+        state.bound();
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Tells of a purge of one URL.
+    pub(crate) fn purge(&self, purged: Purged) {
+        let mut state = self.state();
+        state.last += 1;
+        state.names += purged.paths.len();
+        state.waiting.purged.push(purged);
         state.bound();
         drop(state);
         self.filled.notify_one();
@@ -245,6 +269,7 @@ impl State {
         }
         let everything = Invalidated::once(&[Name::Everything], Mode::Hard);
         self.waiting.invalidated = vec![everything];
+        self.waiting.purged.clear();
         // Announcements stay: they are bounded by the open writes, and their outcome is not known yet.
         self.names = 1 + self.waiting.announced.iter().map(|(_, names)| names.len()).sum::<usize>();
     }

@@ -65,6 +65,9 @@ where
                 let mut targets = layer.cache.targets();
                 targets.route(route);
                 layer.cache.invalidate(&targets, Mode::Hard, now);
+                if let Some(outbox) = layer.cache.outbox() {
+                    outbox.stop(route);
+                }
                 tracing::warn!(
                     route,
                     path,

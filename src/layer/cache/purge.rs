@@ -8,13 +8,15 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use super::aliases;
 use super::error::CacheResult;
 use crate::cache::Cache;
+use crate::cache::invalidation::outbox::Purged;
 use crate::cache::key;
 use crate::fields::{forwarded, host};
+use crate::fleet::purge as url;
 use crate::layer::record::{CacheHandling, RequestRecord};
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::message::inbound::Peer;
-use crate::policy::{loose, path};
+use crate::policy::path;
 
 /// The label of these invalidations in metrics.
 pub(super) const LABEL: &str = "purge";
@@ -76,35 +78,22 @@ pub(super) async fn purge(cache: Arc<Cache>, routed: Box<Routed>) -> CacheResult
         let routes = paths.iter().flat_map(|path| policy.routes.candidates(&Method::GET, &asked, path));
         let counted = routes.map(|route| {
             let only = route.cache.route_settings.key_query.as_deref();
-            key::counted_query(query, only, &policy.cache.ignore_query).unwrap_or_default()
+            key::counted_query(query, only, &policy.cache.ignore_query).unwrap_or_default().into()
         });
-        counted.collect::<Vec<String>>()
+        counted.collect()
     });
+    let paths = paths.into_iter().map(String::into_boxed_str).collect();
+    let purged = Purged { host: asked.into(), paths, queries };
     routed.record.cache.set_handling(CacheHandling::Purge);
-    let key_hasher = cache.invalidation.key_hasher;
-    let odd = paths.iter().filter(|path| path::is_odd(path)).map(|path| loose::reading(path));
-    let invalidation_keys: Vec<_> =
-        paths.iter().cloned().chain(odd).map(|path| key_hasher.path(&path)).collect();
-    cache.invalidation.overtake(&invalidation_keys);
+    url::overtake(&cache, &purged);
     cache.counters.count_invalidation(LABEL);
+    if let Some(outbox) = cache.outbox() {
+        outbox.purge(purged.clone());
+        outbox.wait().await;
+    }
     // The search goes through the whole store, so it does not run on a worker that serves clients.
-    let looked = tokio::task::spawn_blocking(move || {
-        cache.store.purge(|key| {
-            key::read(key).is_some_and(|shown| {
-                let is_host = |known: &[u8]| plain(known).eq_ignore_ascii_case(plain(asked.as_bytes()));
-                let mut hosts = [Some(shown.host), shown.told_host].into_iter().flatten();
-                hosts.any(is_host)
-                    && paths.iter().any(|path| path::is_same(shown.path, path))
-                    && queries.as_ref().is_none_or(|all| all.iter().any(|query| shown.is_query(query)))
-            })
-        })
-    });
+    let looked = tokio::task::spawn_blocking(move || url::run(&cache, &purged));
     Ok(told(looked.await?))
-}
-
-/// Removes the default port of either scheme from an authority.
-fn plain(authority: &[u8]) -> &[u8] {
-    host::without_default_port(host::without_default_port(authority, true), false)
 }
 
 fn told(count: usize) -> Response<Body> {

@@ -7,7 +7,7 @@ mod operations;
 mod purge;
 mod reuse;
 mod tokens;
-mod tools;
+pub(crate) mod tools;
 mod tripwire;
 mod webdav;
 mod writes;
