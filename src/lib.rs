@@ -11,7 +11,7 @@
 //! Rooms import only downwards:
 //!
 //! `cli` `internals` > `app` > `reload` > `server` `admin` `config` > `layer` > `state` > `trace` > `upstream` >
-//! `log` > `policy` > `cache` `identity` `limit` `performance` `represent` > `metrics` > `http1` `http2` >
+//! `log` > `fleet` > `policy` > `cache` `identity` `limit` `performance` `represent` > `metrics` > `http1` `http2` `redis` >
 //! `connection` > `message` > `fields` > `memory` `rendering` `runtime` `yaml`
 //!
 //! The crate has no public API: the product is the binary. [`internals`] exports parts for the benchmarks and the fuzz

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::fleet::Fleet;
 use crate::fleet::member::Member;
+use crate::fleet::process::Fleet;
 
 /// Handles `GET /fleet`.
 pub(super) fn shown(fleet: &Fleet) -> Value {
@@ -26,7 +26,6 @@ fn member_shown(member: &Member) -> Value {
         "process": member.sender.to_string(),
         "name": member.about.name,
         "version": member.about.version,
-        "configuration": member.about.configuration,
         "live": member.live,
         "age_seconds": member.age.as_secs_f64(),
         "published": member.about.published,

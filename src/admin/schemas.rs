@@ -148,7 +148,6 @@ pub(super) const FLEET: Shape = Object(&[
             ("process", Text, Always),
             ("name", Text, Always),
             ("version", Text, Always),
-            ("configuration", Text, Always),
             ("live", Flag, Always),
             ("age_seconds", Number, Always),
             ("published", Integer, Always),

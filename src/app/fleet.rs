@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{StartError, VERSION};
+use super::start_error::StartError;
 use crate::cache::Cache;
+use crate::fleet::collected as fleets;
+use crate::fleet::process::Fleet;
 use crate::fleet::redis_server::RedisServer;
+use crate::fleet::run;
 use crate::fleet::seal::Keys;
-use crate::fleet::{Fleet, collected as fleets};
 use crate::metrics::Metrics;
 use crate::policy::{FleetPolicy, Policy};
 use crate::redis::collected as links;
@@ -14,12 +16,17 @@ use crate::redis::thread::Links;
 use crate::state::live_policy::SharedState;
 
 /// Builds the part of this process in its fleet, and the links to Redis, which are not connected yet.
-pub(super) fn join(policy: &FleetPolicy, cache: &Arc<Cache>, metrics: &mut Metrics) -> (Arc<Fleet>, Links) {
+pub(super) fn join(
+    policy: &FleetPolicy,
+    version: &'static str,
+    cache: &Arc<Cache>,
+    metrics: &mut Metrics,
+) -> (Arc<Fleet>, Links) {
     let links = Links::new(&policy.settings);
     metrics.collect(Box::new(links::Collected(links.clone())));
     let keys = Keys::new(policy.hash_keys.iter().map(|key| key.expose().as_bytes()));
     let (timeout, on_lost) = (policy.settings.timeout, policy.on_lost);
-    let fleet = Arc::new(Fleet::new(keys, cache.clone(), name(), VERSION, timeout, on_lost));
+    let fleet = Arc::new(Fleet::new(keys, cache.clone(), name(), version, timeout, on_lost));
     metrics.collect(Box::new(fleets::Collected(fleet.clone())));
     (fleet, links)
 }
@@ -36,7 +43,7 @@ pub(super) fn start(shared_state: &SharedState, policy: &Policy) -> Result<(), S
     links
         .start(move || async move {
             let server = RedisServer::new(of_server, &prefix);
-            fleet.run(&server).await;
+            run::run(&fleet, &server).await;
         })
         .map_err(|error| StartError::System("cannot start the thread for Redis", error))
 }

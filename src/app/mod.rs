@@ -271,7 +271,7 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     let performance = Arc::new(Performance::new(policy.metrics.max_routes));
     metrics.collect(Box::new(judged::Collected(performance.clone())));
     let (fleet, redis) =
-        policy.fleet.as_ref().map(|policy| fleet::join(policy, &cache, &mut metrics)).unzip();
+        policy.fleet.as_ref().map(|policy| fleet::join(policy, VERSION, &cache, &mut metrics)).unzip();
     metrics.generation.set(1);
     let maintenance = Arc::new(Maintenance::new(metrics.maintenance.clone()));
     let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));

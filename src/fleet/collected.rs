@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::Fleet;
+use super::process::Fleet;
 
 #[derive(Debug)]
 pub(crate) struct Collected(pub Arc<Fleet>);

@@ -22,8 +22,6 @@ pub(crate) struct About {
     /// The name of its host.
     pub name: String,
     pub version: String,
-    /// The digest of its configuration.
-    pub configuration: String,
     /// The number of its last entry in the log.
     pub published: u64,
     /// The position up to which it has applied the log.

@@ -1,11 +1,12 @@
 //! The fleet: several processes that share one Redis and behave as one. They tell each other what is invalidated through
 //! a stream, and know which of them are alive.
 //!
+//! - `process`: this process as part of its fleet. `run`: its three tasks.
 //! - `entry`, `seal`, `stream_id`: the entries of the log, and how they are sealed.
 //! - `publisher`: writes the invalidations of this process. `reader`: applies those of all. `tracker`: what the reader
 //!   knows of each sender, and when something was missed.
 //! - `purge`: one URL. `member`, `reporter`: which processes are alive, and how far each has read.
-//! - `server`: what all of them ask of Redis.
+//! - `server`, `redis_server`: what all of them ask of Redis.
 //!
 //! Nothing here waits for Redis in the way of a request but a write, and that for at most `redis.timeout`.
 
@@ -13,248 +14,16 @@ pub(crate) mod collected;
 pub(crate) mod counters;
 pub(crate) mod entry;
 pub(crate) mod member;
+pub(crate) mod process;
 mod publisher;
 pub(crate) mod purge;
 mod reader;
 pub(crate) mod redis_server;
 mod reporter;
+pub(crate) mod run;
 pub(crate) mod seal;
 pub(crate) mod server;
 pub(crate) mod stream_id;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tracker;
-
-use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use ring::rand::SystemRandom;
-use tokio::sync::{Notify, watch};
-
-use crate::cache::Cache;
-use crate::cache::invalidation::outbox::Outbox;
-use crate::fleet::counters::Counters;
-use crate::fleet::entry::Sender;
-use crate::fleet::member::Member;
-use crate::fleet::seal::Keys;
-use crate::fleet::server::Server;
-use crate::fleet::stream_id::StreamId;
-use crate::fleet::tracker::{Loss, Tracker};
-use crate::rendering::words::words;
-use crate::runtime::clock;
-
-words! {
-    /// What is done with stored responses while invalidations of other processes may be missed.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub(crate) enum OnLost {
-        /// Fresh ones are served.
-        #[default]
-        Serve => "serve",
-        /// Each is revalidated before its use.
-        Revalidate => "revalidate",
-    }
-}
-
-/// How long a purge waits for the other processes.
-const SETTLES: Duration = Duration::from_secs(2);
-/// How long the end of the process waits until its last entries are published.
-const LAST_ENTRIES: Duration = Duration::from_secs(1);
-
-/// The processes that share Redis with this one, as it last saw them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct View {
-    pub members: Vec<Member>,
-    /// The position up to which this process has applied the log.
-    pub applied: StreamId,
-    /// The time of Redis less the time of this process, in milliseconds.
-    pub clock_offset: i64,
-}
-
-impl View {
-    /// Returns the processes that are alive.
-    pub(crate) fn live(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| member.live)
-    }
-}
-
-/// The result of waiting for the other processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Applied {
-    /// Processes that have applied it, this one included.
-    pub by: usize,
-    /// Processes that are alive, this one included.
-    pub of: usize,
-}
-
-/// This process as part of its fleet; see the head of the file.
-#[derive(Debug)]
-pub(crate) struct Fleet {
-    pub sender: Sender,
-    pub counters: Counters,
-    /// The name of this process, for people.
-    name: String,
-    version: &'static str,
-    /// The digest of the configuration in force.
-    configuration: Mutex<String>,
-    keys: Keys,
-    outbox: Arc<Outbox>,
-    cache: Arc<Cache>,
-    /// Wakes the publisher for an entry without content.
-    beat: Notify,
-    /// Wakes the reporter before its time.
-    report: Notify,
-    /// Whether the next entry asks all others to report when they have applied it.
-    awaited: AtomicBool,
-    /// Number of purges that wait for the others.
-    awaiting: AtomicUsize,
-    /// The position of the last entry of this process.
-    position: watch::Sender<StreamId>,
-    view: watch::Sender<View>,
-    lost: AtomicBool,
-    on_lost: OnLost,
-    leaving: watch::Sender<bool>,
-    left: watch::Sender<bool>,
-}
-
-impl Fleet {
-    /// Creates the part of this process in a fleet. `timeout`: how long a write waits for Redis. Until the log is read,
-    /// `on_lost` rules.
-    pub(crate) fn new(
-        keys: Keys,
-        cache: Arc<Cache>,
-        name: String,
-        version: &'static str,
-        timeout: Duration,
-        on_lost: OnLost,
-    ) -> Fleet {
-        let outbox = Arc::new(Outbox::new(timeout));
-        cache.share_invalidations(outbox.clone());
-        cache.invalidation.set_doubted(on_lost == OnLost::Revalidate);
-        Fleet {
-            on_lost,
-            sender: Sender(seal::fill(&SystemRandom::new())),
-            counters: Counters::default(),
-            name,
-            version,
-            configuration: Mutex::default(),
-            keys,
-            outbox,
-            cache,
-            beat: Notify::new(),
-            report: Notify::new(),
-            awaited: AtomicBool::new(false),
-            awaiting: AtomicUsize::new(0),
-            position: watch::Sender::new(StreamId::default()),
-            view: watch::Sender::new(View::default()),
-            lost: AtomicBool::new(true),
-            leaving: watch::Sender::new(false),
-            left: watch::Sender::new(false),
-        }
-    }
-
-    /// Publishes, reads and reports until the process leaves the fleet. It runs on the thread of Redis.
-    pub(crate) async fn run<S: Server>(&self, server: &S) {
-        let tracker = RefCell::new(Tracker::default());
-        let published = std::cell::Cell::new(0);
-        tokio::select! {
-            () = publisher::run(self, server, &published) => {}
-            () = reader::run(self, server, &tracker) => {}
-            () = reporter::run(self, server, &tracker, &published) => {}
-        }
-        self.left.send_replace(true);
-    }
-
-    /// Returns the processes as this one last saw them.
-    pub(crate) fn view(&self) -> View {
-        self.view.borrow().clone()
-    }
-
-    /// Tells the others which configuration is in force from here on.
-    pub(crate) fn set_configuration(&self, digest: String) {
-        *self.configuration.lock().unwrap_or_else(PoisonError::into_inner) = digest;
-        self.report.notify_one();
-    }
-
-    fn configuration(&self) -> String {
-        self.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Returns whether invalidations of others may have been missed, because the log cannot be read.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of names that wait to be published.
-    pub(crate) fn waiting(&self) -> usize {
-        self.outbox.waiting()
-    }
-
-    /// Waits until what was just invalidated here is applied by all processes that are alive, for two seconds at most.
-    pub(crate) async fn settle(&self) -> Applied {
-        self.awaited.store(true, Ordering::SeqCst);
-        self.awaiting.fetch_add(1, Ordering::SeqCst);
-        let _waits = Awaiting(self);
-        let applied = async {
-            if !self.outbox.wait().await {
-                return;
-            }
-            let position = *self.position.borrow();
-            let mut view = self.view.subscribe();
-            self.report.notify_one();
-            let _ = view.wait_for(|view| view.live().all(|member| member.applied >= position)).await;
-        };
-        let _ = tokio::time::timeout(SETTLES, applied).await;
-        let (view, position) = (self.view.borrow(), *self.position.borrow());
-        let has_applied = |member: &&Member| member.sender == self.sender || member.applied >= position;
-        let published = !self.outbox.is_behind() && !self.is_lost();
-        Applied {
-            by: if published { view.live().filter(has_applied).count().max(1) } else { 1 },
-            of: view.live().count().max(1),
-        }
-    }
-
-    /// Publishes what waits, takes leave of the others and ends [`Fleet::run`]; waits a second at most.
-    pub(crate) async fn leave(&self) {
-        self.leaving.send_replace(true);
-        let mut left = self.left.subscribe();
-        let _ = tokio::time::timeout(LAST_ENTRIES, left.wait_for(|left| *left)).await;
-    }
-
-    /// Notes whether the log can be read.
-    fn set_lost(&self, lost: bool) {
-        if self.lost.swap(lost, Ordering::Relaxed) == lost {
-            return;
-        }
-        self.cache.invalidation.set_doubted(lost && self.on_lost == OnLost::Revalidate);
-        let on_lost = self.on_lost.as_str();
-        if lost {
-            tracing::warn!(
-                on_lost,
-                "the invalidation log cannot be read; writes of other processes are not seen"
-            );
-        } else {
-            tracing::info!("the invalidation log is read");
-        }
-    }
-
-    /// Invalidates everything, because something may have been missed.
-    fn lose(&self, loss: Loss) {
-        self.counters.count_loss(loss);
-        self.cache.invalidate_everything_here(clock::now());
-        tracing::warn!(
-            reason = loss.as_str(),
-            "invalidations of other processes may have been missed; all stored responses are invalidated"
-        );
-    }
-}
-
-/// A purge that waits, until it is dropped.
-struct Awaiting<'a>(&'a Fleet);
-
-impl Drop for Awaiting<'_> {
-    fn drop(&mut self) {
-        self.0.awaiting.fetch_sub(1, Ordering::SeqCst);
-    }
-}

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Fleet;
 use super::entry::{Content, Entry};
+use super::process::Fleet;
 use super::server::{Connected, Server};
 use crate::cache::invalidation::Mode;
 use crate::cache::invalidation::name::Name;

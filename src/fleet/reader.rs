@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Fleet;
 use super::entry::Entry;
+use super::process::Fleet;
 use super::purge;
 use super::server::{Connected, Server};
 use super::stream_id::StreamId;

@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Fleet;
 use super::entry::Sender;
 use super::member::{self, About, Member};
+use super::process::Fleet;
 use super::server::Server;
 use super::tracker::Tracker;
 use crate::runtime::clock;
@@ -45,7 +45,6 @@ pub(super) async fn run<S: Server>(
         let about = About {
             name: fleet.name.clone(),
             version: fleet.version.to_owned(),
-            configuration: fleet.configuration(),
             published: published.get(),
             applied: fleet.view.borrow().applied.to_string(),
         };

@@ -9,14 +9,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::process::Fleet;
+use super::run;
 use super::seal::Keys;
 use super::server::{Connected, Extent, Record, Server, ServerError};
 use super::stream_id::StreamId;
 use super::tracker::Loss;
-use super::{Fleet, OnLost};
 use crate::cache::Cache;
 use crate::cache::invalidation::outbox::WriteId;
-use crate::cache::invalidation::{FetchEpoch, Mode, Validity};
+use crate::cache::invalidation::{FetchEpoch, Mode, OnLost, Validity};
 use crate::runtime::clock;
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -154,7 +155,7 @@ impl Process {
         let fleet = Fleet::new(keys, cache.clone(), "test".to_owned(), "0", TIMEOUT, on_lost);
         let fleet = Arc::new(fleet);
         let (redis, runs) = (redis.clone(), fleet.clone());
-        let task = tokio::task::spawn_local(async move { runs.run(&redis).await });
+        let task = tokio::task::spawn_local(async move { run::run(&runs, &redis).await });
         Process { cache, fleet, task }
     }
 
@@ -203,7 +204,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn run(test: impl Future<Output = ()>) {
+fn on_worker(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, test);
 }
@@ -218,7 +219,7 @@ async fn two(redis: &Redis) -> (Process, Process) {
 
 #[test]
 fn an_invalidation_reaches_all_processes_and_a_fetch_after_it_stays() {
-    run(async {
+    on_worker(async {
         let redis = Redis::new();
         let (one, other) = two(&redis).await;
         let before = other.fetch();
@@ -237,7 +238,7 @@ fn an_invalidation_reaches_all_processes_and_a_fetch_after_it_stays() {
 
 #[test]
 fn a_purge_is_told_how_many_applied_it() {
-    run(async {
+    on_worker(async {
         let redis = Redis::new();
         let (one, other) = two(&redis).await;
         until("one sees both", || one.fleet.view().live().count() == 2).await;
@@ -255,7 +256,7 @@ fn a_purge_is_told_how_many_applied_it() {
 
 #[test]
 fn what_is_invalidated_without_redis_is_published_when_it_is_back() {
-    run(async {
+    on_worker(async {
         let redis = Redis::new();
         let (one, other) = two(&redis).await;
         let before = other.fetch();
@@ -275,7 +276,7 @@ fn what_is_invalidated_without_redis_is_published_when_it_is_back() {
 
 #[test]
 fn an_entry_that_was_stored_twice_is_applied_once() {
-    run(async {
+    on_worker(async {
         let redis = Redis::new();
         let (one, other) = two(&redis).await;
         redis.data.borrow_mut().denies = true;
@@ -292,7 +293,7 @@ fn an_entry_that_was_stored_twice_is_applied_once() {
 
 #[test]
 fn what_a_failover_lost_is_sent_again() {
-    run(async {
+    on_worker(async {
         let redis = Redis::new();
         let (one, other) = two(&redis).await;
         let before = other.fetch();
@@ -314,7 +315,7 @@ fn what_a_failover_lost_is_sent_again() {
 
 #[test]
 fn a_process_that_is_killed_in_a_write_leaves_its_announcement() {
-    run(async {
+    on_worker(async {
         let redis = Redis::new();
         let (one, other) = two(&redis).await;
         let before = other.fetch();
@@ -327,7 +328,7 @@ fn a_process_that_is_killed_in_a_write_leaves_its_announcement() {
         until("the outcome is known", || !other.has("other", before)).await;
         one.task.abort();
         // Its record is old.
-        redis.data.borrow_mut().records.get_mut(&one.fleet.sender.0.to_vec()).unwrap().written -= 60_000;
+        redis.data.borrow_mut().records.get_mut(one.fleet.sender.0.as_slice()).unwrap().written -= 60_000;
         until("it is taken for gone", || !other.has("open", before)).await;
         assert!(other.has("ended", before));
         assert_eq!(other.all_losses(), 0);
@@ -336,7 +337,7 @@ fn a_process_that_is_killed_in_a_write_leaves_its_announcement() {
 
 #[test]
 fn a_process_that_leaves_says_so() {
-    run(async {
+    on_worker(async {
         let redis = Redis::new();
         let (one, other) = two(&redis).await;
         let before = other.fetch();
@@ -350,7 +351,7 @@ fn a_process_that_leaves_says_so() {
 
 #[test]
 fn a_log_that_was_trimmed_or_emptied_before_it_was_read_invalidates_everything() {
-    run(async {
+    on_worker(async {
         let redis = Redis::new();
         let (one, other) = two(&redis).await;
         let before = other.fetch();
@@ -372,7 +373,7 @@ fn a_log_that_was_trimmed_or_emptied_before_it_was_read_invalidates_everything()
 
 #[test]
 fn while_the_log_is_lost_stored_responses_are_revalidated_if_so_configured() {
-    run(async {
+    on_worker(async {
         let redis = Redis::new();
         let (serves, doubts) =
             (Process::with(&redis, OnLost::Serve), Process::with(&redis, OnLost::Revalidate));

@@ -1,6 +1,6 @@
 //! `[redis]`: the fleet that the process belongs to.
 
-use crate::fleet::OnLost;
+use crate::cache::invalidation::OnLost;
 use crate::redis::settings::Settings;
 use crate::rendering::secret::Secret;
 

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
-use crate::fleet::Fleet;
+use crate::fleet::process::Fleet;
 use crate::limit::Limiter;
 use crate::limit::counters::LimitCounters;
 use crate::memory::buffers::BufferMemory;

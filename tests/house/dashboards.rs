@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use crate::harness::browser::Browser;
 use crate::harness::origin::*;
+use crate::harness::redis::RedisServer;
 use crate::harness::*;
 use serde_json::Value;
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 
-fn with_everything(origin: &Origin) -> Pillion {
+fn with_everything(origin: &Origin) -> (Pillion, RedisServer) {
+    let redis = RedisServer::new();
     let folder = Arc::new(Folder::new());
     let run_in = |command: &str| run("sh", &["-c", &format!("cd {} && {command}", folder.0.display())]);
     run_in(
@@ -23,10 +25,12 @@ fn with_everything(origin: &Origin) -> Pillion {
         "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[server.tls]\nlisten = [\"127.0.0.1:0\"]\n\
          certificates = [{{ cert = \"cert.pem\", key = \"key.pem\" }}]\n[upstream]\nurl = \"http://{}\"\nadaptive_concurrency = true\n\
          [rate_limit.tiers.free.limits]\nrequests = {{ rate = \"100/s\" }}\n[health]\nmemory_limit = \"1GiB\"\n\
+         [identity]\nhash_key = \"0123456789abcdef0123456789abcdef\"\n[redis]\nurl = \"{}\"\nprefix = \"test\"\n\
          [[routes]]\nmatch = \"GET /api/{{id}}\"\ncache = {{ ttl = \"1m\" }}\n",
-        origin.script.address
+        origin.script.address,
+        redis.url(),
     );
-    Pillion::in_folder(folder, &text)
+    (Pillion::in_folder(folder, &text), redis)
 }
 
 /// Returns the names of all metrics in an expression.
@@ -39,7 +43,7 @@ fn names(text: &str) -> BTreeSet<String> {
 #[test]
 fn dashboard_and_rules_ask_for_metrics_that_exist() {
     let origin = Origin::new();
-    let pillion = with_everything(&origin);
+    let (pillion, _redis) = with_everything(&origin);
     get(&pillion, "/api/1");
     get(&pillion, "/api/1");
     let metrics = pillion.admin_get("/metrics").text();
@@ -67,7 +71,7 @@ fn dashboard_and_rules_ask_for_metrics_that_exist() {
 #[test]
 fn promtool_finds_nothing_in_metrics_and_rules() {
     let origin = Origin::new();
-    let pillion = with_everything(&origin);
+    let (pillion, _redis) = with_everything(&origin);
     get(&pillion, "/api/1");
     let mut check = Command::new("promtool")
         .args(["check", "metrics"])
@@ -125,7 +129,7 @@ fn prometheus(
 #[test]
 fn a_real_prometheus_scrapes_and_its_rules_evaluate() {
     let origin = Origin::new();
-    let pillion = with_everything(&origin);
+    let (pillion, _redis) = with_everything(&origin);
     let folder = Folder::new();
     let (_prometheus, ask_it) = prometheus(&folder, &pillion, "exemplar-storage");
     eventually("it scrapes under load", || {
@@ -153,7 +157,7 @@ fn a_real_prometheus_scrapes_and_its_rules_evaluate() {
 #[test]
 fn a_real_prometheus_takes_native_histograms_with_exemplars() {
     let origin = Origin::new();
-    let pillion = with_everything(&origin);
+    let (pillion, _redis) = with_everything(&origin);
     let folder = Folder::new();
     let (_prometheus, ask_it) = prometheus(&folder, &pillion, "exemplar-storage,native-histograms");
     eventually("it has them", || {
@@ -183,7 +187,7 @@ fn exemplar(pillion: &Pillion, ask_it: &impl Fn(&str) -> Option<serde_json::Valu
 #[test]
 fn the_page_renders_in_a_real_browser_and_its_numbers_move() {
     let origin = Origin::new();
-    let pillion = with_everything(&origin);
+    let (pillion, _redis) = with_everything(&origin);
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let (running, http) = (stop.clone(), pillion.http);
     let load = std::thread::spawn(move || {
@@ -276,7 +280,7 @@ fn the_page_is_for_operators_alone() {
 #[test]
 fn the_catalogue_of_metrics_is_what_the_code_says() {
     let origin = Origin::new();
-    let pillion = with_everything(&origin);
+    let (pillion, _redis) = with_everything(&origin);
     get(&pillion, "/api/1");
     assert_eq!(pillion.admin_post("/cache/purge?url=/api/1").status, 200);
     let metrics = pillion.admin_get("/metrics").text();
@@ -361,7 +365,7 @@ fn differs(value: &Value, schema: &Value, at: &str) -> Vec<String> {
 #[test]
 fn the_api_describes_itself() {
     let origin = Origin::new();
-    let pillion = with_everything(&origin);
+    let (pillion, _redis) = with_everything(&origin);
     // These requests make sure that lists and maps are not empty.
     for path in ["/api/1", "/api/1", "/broken"] {
         get(&pillion, path);

@@ -175,7 +175,7 @@ const WRONG: &[(&str, &str)] = &[
     ("[log]\nlevel = \"verbose\"\n", "/log/level"),
     ("[metrics]\nbuckets = [0]\n", "/metrics/buckets/0"),
     ("[metrics]\nmax_routes = 0\n", "/metrics/max_routes"),
-    ("[redis]\nurl = \"redis://a\"\n", ""),
+    ("[redis]\nurl = \"redis://a\"\n", "/redis"),
 ];
 
 #[test]
@@ -396,6 +396,7 @@ fn reference_says_which_keys_need_a_restart() {
         let named = match key.path.strip_prefix("server.") {
             Some(name) if name != "listen" && !name.contains('.') => format!(" {name},"),
             _ if key.path.starts_with("metrics") => "[metrics]".to_owned(),
+            _ if key.path.starts_with("redis") => "[redis]".to_owned(),
             _ => key.path.clone(),
         };
         assert!(said.contains(&named), "{named} is not in: {said}");

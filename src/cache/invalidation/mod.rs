@@ -37,6 +37,18 @@ words! {
     }
 }
 
+words! {
+    /// What is done with stored responses while invalidations of other processes may be missed.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(crate) enum OnLost {
+        /// Fresh ones are served.
+        #[default]
+        Serve => "serve",
+        /// Each is revalidated before its use.
+        Revalidate => "revalidate",
+    }
+}
+
 /// The start of a fetch: its number for hard invalidations, and its time in milliseconds for soft ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FetchEpoch {

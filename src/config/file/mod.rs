@@ -2,6 +2,7 @@
 //! `compile` gives it meaning.
 
 mod cache;
+mod content;
 mod limits;
 mod observe;
 mod redis;
@@ -11,15 +12,15 @@ use std::time::Duration;
 
 use crate::config::diagnostic::{Diagnostics, Span};
 use crate::config::keys::{
-    certificate, compression, deprecated, etag, redirect, root, route, server, server_tls, upstream,
-    upstream_health, upstream_tls,
+    certificate, deprecated, redirect, root, route, server, server_tls, upstream, upstream_health,
+    upstream_tls,
 };
 use crate::config::table_reader::{AutoOr, FromNode as _, Section, Size, Spanned};
 use crate::config::value::{EMPTY, Node, Table, Value};
 use crate::policy::underscores::Underscores;
-use crate::represent::coding::Effort;
 
 pub(super) use cache::{Cache, Identity, Invalidate, Jwt, RouteCache};
+pub(super) use content::{Compression, Etag};
 pub(super) use limits::{ApiKey, Limit, RateLimit, RouteLimits, read_keys};
 pub(super) use observe::{Health, Log, Maintenance, Metrics, Tracing};
 pub(super) use redis::Redis;
@@ -166,21 +167,6 @@ pub(super) struct Deprecated {
     pub link: Option<Spanned<String>>,
 }
 
-pub(super) struct Compression {
-    pub enabled: Spanned<bool>,
-    pub codings: Vec<Spanned<String>>,
-    pub min_size: Spanned<Size>,
-    pub types: Vec<Spanned<String>>,
-    pub effort: Effort,
-    pub ask_identity: bool,
-    pub breach_guard: Spanned<bool>,
-}
-
-pub(super) struct Etag {
-    pub generate: Spanned<bool>,
-    pub max_size: Spanned<Size>,
-}
-
 /// Reads the file; everything wrong with its form goes to `problems`.
 pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
     let mut root = Section::new("", table);
@@ -197,9 +183,11 @@ pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
             .collect()
     });
     let routes = read_routes(root.node(root::ROUTES.name), problems);
-    let compression =
-        read_compression(root.table(root::COMPRESSION.name, problems).map(|(table, _)| table), problems);
-    let etag = read_etag(root.table(root::ETAG.name, problems).map(|(table, _)| table), problems);
+    let compression = content::read_compression(
+        root.table(root::COMPRESSION.name, problems).map(|(table, _)| table),
+        problems,
+    );
+    let etag = content::read_etag(root.table(root::ETAG.name, problems).map(|(table, _)| table), problems);
     let identity =
         cache::read_identity(root.table(root::IDENTITY.name, problems).map(|(table, _)| table), problems);
     let cache = cache::read_cache(root.table(root::CACHE.name, problems).map(|(table, _)| table), problems);
@@ -478,26 +466,4 @@ fn read_pairs(
         }
     }
     pairs
-}
-
-fn read_compression(table: Option<&Table>, p: &mut Diagnostics) -> Compression {
-    let mut s = Section::new("compression", table.unwrap_or(EMPTY));
-    let compression = Compression {
-        enabled: s.read(&compression::ENABLED, p),
-        codings: s.read(&compression::CODINGS, p),
-        min_size: s.read(&compression::MIN_SIZE, p),
-        types: s.read(&compression::TYPES, p),
-        effort: s.read(&compression::EFFORT, p),
-        ask_identity: s.read(&compression::ASK_APP, p),
-        breach_guard: s.read(&compression::BREACH_GUARD, p),
-    };
-    s.finish(p);
-    compression
-}
-
-fn read_etag(table: Option<&Table>, p: &mut Diagnostics) -> Etag {
-    let mut s = Section::new("etag", table.unwrap_or(EMPTY));
-    let etag = Etag { generate: s.read(&etag::GENERATE, p), max_size: s.read(&etag::MAX_SIZE, p) };
-    s.finish(p);
-    etag
 }

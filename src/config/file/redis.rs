@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crate::cache::invalidation::OnLost;
 use crate::config::diagnostic::{Diagnostics, Span};
 use crate::config::keys::redis;
 use crate::config::reserved;
 use crate::config::table_reader::{Section, Spanned};
 use crate::config::value::Table;
-use crate::fleet::OnLost;
 
 /// `[redis]`.
 pub(crate) struct Redis {

@@ -2,7 +2,7 @@
 
 use super::declare::table;
 use super::kind::{Optional, TEXT, Text, Value, Word, timeout_to};
-use crate::fleet::OnLost;
+use crate::cache::invalidation::OnLost;
 use std::time::Duration;
 
 const LOSSES: [(&str, OnLost); 2] = [("serve", OnLost::Serve), ("revalidate", OnLost::Revalidate)];

@@ -5,13 +5,16 @@ use crate::harness::Folder;
 
 #[test]
 fn sections_of_later_versions_are_refused_and_yet_read() {
-    check(&format!("{UPSTREAM}[redis]\n")).refused_with(1).says(&[
-        "error: [redis] is not there yet",
-        "pillion.toml:3:1\n",
+    let redis = "[identity]\nhash_key = \"0123456789abcdef0123456789abcdef\"\n\
+        [redis]\nurl = \"redis://a\"\nprefix = \"a\"\n";
+    check(&format!("{UPSTREAM}{redis}")).fine();
+    check(&format!("{UPSTREAM}{redis}rate_limit = true\n")).refused_with(1).says(&[
+        "error: redis.rate_limit is not there yet",
+        "pillion.toml:8:14\n",
         "remove it for now",
     ]);
-    check(&format!("{UPSTREAM}[redis]\nrate_limi = true\n"))
-        .refused_with(2)
+    check(&format!("{UPSTREAM}{redis}rate_limi = true\n"))
+        .refused_with(1)
         .says(&["unknown key \"rate_limi\" in [redis]", "did you mean \"rate_limit\"?"]);
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Facts;
 use super::listeners::members;
 use crate::harness::origin::{Origin, ask, get};
+use crate::harness::redis::RedisServer;
 use crate::harness::*;
 
 /// An app, and a Pillion in front of it with every feature turned on.
@@ -32,6 +33,8 @@ impl Scene {
             ],
         );
         let (app, absent) = (origin.script.address, absent_app());
+        let server = RedisServer::new();
+        let redis = server.url();
         let text = format!(
             r#"[server]
 listen = ["127.0.0.1:0"]
@@ -48,6 +51,11 @@ url = "http://{absent}"
 format = "json"
 [health]
 memory_limit = "1GiB"
+[identity]
+hash_key = "0123456789abcdef0123456789abcdef"
+[redis]
+url = "{redis}"
+prefix = "test"
 [cache]
 debug_header = true
 [rate_limit]
@@ -71,7 +79,7 @@ upstream = "absent"
         );
         let pillion = Pillion::in_folder(folder.clone(), &text);
         pillion.wait_until_ready();
-        Scene { origin, pillion, _folder: folder }
+        Scene { origin, pillion, _folder: folder, _redis: server }
     }
 
     /// Sends requests of every kind.
