@@ -151,7 +151,7 @@ impl Fleet {
         }
     }
 
-    /// Publishes what waits, takes leave of the others and ends [`Fleet::run`]; waits a second at most.
+    /// Publishes what waits, takes leave of the others and ends [`crate::fleet::run::run`]; waits a second at most.
     pub(crate) async fn leave(&self) {
         self.leaving.send_replace(true);
         let mut left = self.left.subscribe();

@@ -16,6 +16,7 @@ pub(crate) struct Scene {
     pub origin: Origin,
     pub pillion: Pillion,
     _folder: Arc<Folder>,
+    _redis: RedisServer,
 }
 
 impl Scene {
