@@ -230,10 +230,13 @@ impl Handler {
         }
     }
 
+    fn checks(&self) -> impl Iterator<Item = Check> {
+        health::checks(&self.control.shared_state)
+    }
+
     fn health(&self) -> Response<Body> {
         let snapshot = self.control.live.load();
-        let findings: Vec<_> =
-            Check::ALL.iter().map(|check| (*check, self.found(*check, &snapshot))).collect();
+        let findings: Vec<_> = self.checks().map(|check| (check, self.found(check, &snapshot))).collect();
         let critical = health::ready(&snapshot, &self.control.shared_state).is_err();
         let worst = findings.iter().map(|(_, (finding, _))| finding.status).max().unwrap_or(State::Healthy);
         // A check that is not required can degrade the overall state but never make it unhealthy.
@@ -266,15 +269,15 @@ impl Handler {
     }
 
     fn check(&self, name: &str) -> Response<Body> {
-        match Check::ALL.iter().find(|check| check.as_str() == name) {
+        match self.checks().find(|check| check.as_str() == name) {
             Some(check) => {
-                let (finding, shown) = self.found(*check, &self.control.live.load());
+                let (finding, shown) = self.found(check, &self.control.live.load());
                 let unhealthy = finding.status == State::Unhealthy;
                 let code = if unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
                 document(code, &shown)
             }
             None => {
-                let known = Check::ALL.map(Check::as_str).join(", ");
+                let known = self.checks().map(Check::as_str).collect::<Vec<_>>().join(", ");
                 let detail = match elsewhere::ours(&format!("/health/{name}")) {
                     Some(ours) => format!("/health/{name} is {ours} here; checks are {known}"),
                     None => format!("unknown check {name:?}; expected one of {known}"),

@@ -20,6 +20,12 @@ const WORKER_DEGRADED: Duration = Duration::from_secs(3);
 /// Time without a heartbeat after which a worker is unhealthy: it is taken to be stuck.
 const WORKER_UNHEALTHY: Duration = Duration::from_secs(10);
 
+/// Returns the checks of a process: that of Redis only where there is one.
+pub(crate) fn checks(shared_state: &SharedState) -> impl Iterator<Item = Check> {
+    let has_redis = shared_state.redis.is_some();
+    Check::ALL.into_iter().filter(move |check| has_redis || *check != Check::Redis)
+}
+
 pub(crate) fn run(check: Check, snapshot: &Snapshot, shared_state: &SharedState) -> Finding {
     match check {
         Check::Upstream => upstream(snapshot),

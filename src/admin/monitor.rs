@@ -56,10 +56,11 @@ impl Monitor {
         now: SystemTime,
     ) -> Vec<Change> {
         self.note_addresses(health::states(snapshot), now);
-        let findings = Check::ALL.map(|check| (check, health::run(check, snapshot, shared_state)));
+        let findings =
+            health::checks(shared_state).map(|check| (check, health::run(check, snapshot, shared_state)));
         // An upstream that is still starting is no change of its health.
         let starting = health::is_starting(snapshot);
-        let told = findings.into_iter().filter(|(check, _)| !(starting && *check == Check::Upstream));
+        let told = findings.filter(|(check, _)| !(starting && *check == Check::Upstream));
         told.filter_map(|(check, finding)| self.note(check, finding, now)).collect()
     }
 
@@ -113,7 +114,9 @@ impl Monitor {
     pub(crate) fn states(&self) -> Vec<(Check, State)> {
         let known = self.known();
         let state = |check: &Check| known.get(check).map_or(State::Healthy, |known| known.state);
-        Check::ALL.iter().map(|check| (*check, state(check))).collect()
+        // The check of Redis runs only where there is one.
+        let runs = |check: &&Check| **check != Check::Redis || known.contains_key(check);
+        Check::ALL.iter().filter(runs).map(|check| (*check, state(check))).collect()
     }
 
     /// Returns since when a check is in `state`, which was just observed; `None` if the state is new.

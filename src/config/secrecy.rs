@@ -122,7 +122,9 @@ mod tests {
             ("routes.set_response.set-cookie", Class::Secret),
             ("keys.sha256", Class::Secret),
             ("keys.key", Class::Secret),
-            ("redis.prefix", Class::Secret),
+            ("redis.prefix", Class::Other),
+            ("redis.url", Class::Place),
+            ("whatever.prefix", Class::Secret),
         ] {
             let mut found = (Class::Other, Level::Root);
             for key in path.split('.') {

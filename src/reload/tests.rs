@@ -77,6 +77,8 @@ const ELSEWHERE: &[&str] = &[
     "upstream.tls.",
     "identity.jwt.",
     "rate_limit.tiers.",
+    // See below.
+    "redis.",
     "rate_limit.keys",
     "maintenance.document",
     // Only among the durations of routes, of which there is none.
@@ -115,7 +117,10 @@ fn another(default: &str) -> Option<String> {
 }
 
 fn name_of(path: &str) -> &str {
-    if path.starts_with("metrics.") { "metrics" } else { path }
+    match path.split_once('.') {
+        Some((section @ ("metrics" | "redis"), _)) => section,
+        _ => path,
+    }
 }
 
 #[test]
@@ -126,6 +131,26 @@ fn declared_restart_keys_are_those_that_a_reload_refuses() {
     }
     for (name, _) in FIXED {
         assert!(declared.iter().any(|key| name_of(&key.path) == name), "{name} is not declared to need one");
+    }
+}
+
+#[test]
+fn change_of_a_fleet_is_refused() {
+    let fleet = |redis: &str| {
+        let text = "[upstream]\nurl = \"http://127.0.0.1:1\"\n[identity]\nhash_key = \"0123456789abcdef0123456789abcdef\"\n";
+        load(format!("{text}{redis}"))
+    };
+    const BASE: &str = "[redis]\nurl = \"redis://a\"\nprefix = \"a\"\n";
+    let base = fleet(BASE);
+    assert!(needs_restart(&base, &fleet(BASE)).is_empty());
+    for changed in [
+        "",
+        &BASE.replace("redis://a", "redis://b"),
+        &BASE.replace("\"a\"", "\"b\""),
+        &format!("{BASE}timeout = \"1s\"\n"),
+        &format!("{BASE}on_lost = \"revalidate\"\n"),
+    ] {
+        assert_eq!(needs_restart(&base, &fleet(changed)), ["redis"], "{changed}");
     }
 }
 
