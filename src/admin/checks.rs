@@ -7,6 +7,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
+use super::health;
 use super::monitor::Monitor;
 use crate::state::live_policy::LivePolicy;
 
@@ -27,7 +28,8 @@ impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let help = "State of a health check: 0 healthy, 1 degraded, 2 unhealthy";
         let mut family = encoder.encode_descriptor("health_status", help, None, MetricType::Gauge)?;
-        for (check, state) in self.monitor.states() {
+        let has_redis = self.live.get().is_some_and(|live| live.load().policy.fleet.is_some());
+        for (check, state) in self.monitor.states(health::checks(has_redis)) {
             family.encode_family(&[("check", check.as_str())])?.encode_gauge(&(state as i64))?;
         }
         let limit = self.live.get().and_then(|live| live.load().policy.health.memory_limit);

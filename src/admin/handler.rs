@@ -231,7 +231,7 @@ impl Handler {
     }
 
     fn checks(&self) -> impl Iterator<Item = Check> {
-        health::checks(&self.control.shared_state)
+        health::checks(self.control.shared_state.redis.is_some())
     }
 
     fn health(&self) -> Response<Body> {

@@ -21,8 +21,7 @@ const WORKER_DEGRADED: Duration = Duration::from_secs(3);
 const WORKER_UNHEALTHY: Duration = Duration::from_secs(10);
 
 /// Returns the checks of a process: that of Redis only where there is one.
-pub(crate) fn checks(shared_state: &SharedState) -> impl Iterator<Item = Check> {
-    let has_redis = shared_state.redis.is_some();
+pub(crate) fn checks(has_redis: bool) -> impl Iterator<Item = Check> {
     Check::ALL.into_iter().filter(move |check| has_redis || *check != Check::Redis)
 }
 

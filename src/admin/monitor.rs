@@ -56,8 +56,8 @@ impl Monitor {
         now: SystemTime,
     ) -> Vec<Change> {
         self.note_addresses(health::states(snapshot), now);
-        let findings =
-            health::checks(shared_state).map(|check| (check, health::run(check, snapshot, shared_state)));
+        let findings = health::checks(shared_state.redis.is_some())
+            .map(|check| (check, health::run(check, snapshot, shared_state)));
         // An upstream that is still starting is no change of its health.
         let starting = health::is_starting(snapshot);
         let told = findings.filter(|(check, _)| !(starting && *check == Check::Upstream));
@@ -110,13 +110,10 @@ impl Monitor {
         Some(Change { check, from, to: finding, at: now })
     }
 
-    /// Returns the confirmed state of each check. A check that has not run yet counts as healthy.
-    pub(crate) fn states(&self) -> Vec<(Check, State)> {
+    /// Returns the confirmed state of some checks. A check that has not run yet counts as healthy.
+    pub(crate) fn states(&self, checks: impl Iterator<Item = Check>) -> Vec<(Check, State)> {
         let known = self.known();
-        let state = |check: &Check| known.get(check).map_or(State::Healthy, |known| known.state);
-        // The check of Redis runs only where there is one.
-        let runs = |check: &&Check| **check != Check::Redis || known.contains_key(check);
-        Check::ALL.iter().filter(runs).map(|check| (*check, state(check))).collect()
+        checks.map(|check| (check, known.get(&check).map_or(State::Healthy, |known| known.state))).collect()
     }
 
     /// Returns since when a check is in `state`, which was just observed; `None` if the state is new.
