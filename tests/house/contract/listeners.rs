@@ -169,10 +169,10 @@ fn words_of_states(scene: &Scene, facts: &mut Facts) {
     say("GET /live", pillion.admin_get("/live"));
     say("GET /ready", pillion.admin_get("/ready"));
     say("POST /reload", pillion.admin_post("/reload"));
+    let health = pillion.admin_get("/health").json();
     say("POST /drain", pillion.admin_post("/drain"));
     say("GET /ready", pillion.admin_get("/ready"));
     say("POST /quit", pillion.admin_post("/quit"));
-    let health = unready.admin_get("/health").json();
     for check in health["checks"].as_object().unwrap().keys() {
         facts.add("health", format!("check {check}"));
     }
