@@ -132,6 +132,8 @@ impl Fleet {
         self.awaited.store(true, Ordering::SeqCst);
         self.awaiting.fetch_add(1, Ordering::SeqCst);
         let _waits = Awaiting(self);
+        // What was invalidated may be on its way already, in an entry that asks nobody.
+        self.beat.notify_one();
         let applied = async {
             if !self.outbox.wait().await {
                 return;
