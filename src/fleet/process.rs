@@ -134,23 +134,19 @@ impl Fleet {
         let _waits = Awaiting(self);
         // What was invalidated may be on its way already, in an entry that asks nobody.
         self.beat.notify_one();
-        let applied = async {
-            if !self.outbox.wait().await {
-                return;
-            }
-            let position = *self.position.borrow();
+        let published = self.outbox.wait().await && !self.is_lost();
+        // The entry that has it, or a later one.
+        let position = *self.position.borrow();
+        let has_applied = |member: &Member| member.sender == self.sender || member.applied >= position;
+        if published {
             let mut view = self.view.subscribe();
             self.report.notify_one();
-            let _ = view.wait_for(|view| view.live().all(|member| member.applied >= position)).await;
-        };
-        let _ = tokio::time::timeout(SETTLES, applied).await;
-        let (view, position) = (self.view.borrow(), *self.position.borrow());
-        let has_applied = |member: &&Member| member.sender == self.sender || member.applied >= position;
-        let published = !self.outbox.is_behind() && !self.is_lost();
-        Applied {
-            by: if published { view.live().filter(has_applied).count().max(1) } else { 1 },
-            of: view.live().count().max(1),
+            let applied = view.wait_for(|view| view.live().all(has_applied));
+            let _ = tokio::time::timeout(SETTLES, applied).await;
         }
+        let view = self.view.borrow();
+        let applied = view.live().filter(|member| published && has_applied(member)).count();
+        Applied { by: applied.max(1), of: view.live().count().max(1) }
     }
 
     /// Publishes what waits, takes leave of the others and ends [`crate::fleet::run::run`]; waits a second at most.
