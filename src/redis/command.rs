@@ -95,7 +95,7 @@ pub(crate) enum CommandError {
     Timeout,
     /// The connection broke.
     Broken(String),
-    /// The server is a replica, or has too few of them.
+    /// The server is a replica, so another one takes writes.
     ReadOnly(String),
     /// Its memory is full.
     OutOfMemory,
@@ -116,7 +116,7 @@ impl CommandError {
     fn from_server(code: &str, details: &str) -> CommandError {
         let text = || format!("{code} {details}").trim().to_owned();
         match code {
-            "READONLY" | "NOREPLICAS" | "MASTERDOWN" | "LOADING" => CommandError::ReadOnly(text()),
+            "READONLY" | "MASTERDOWN" => CommandError::ReadOnly(text()),
             "OOM" => CommandError::OutOfMemory,
             "MOVED" | "ASK" | "CLUSTERDOWN" | "TRYAGAIN" => CommandError::Moved,
             "NOSCRIPT" => CommandError::NoScript,
@@ -169,7 +169,9 @@ mod tests {
     fn errors_of_the_server_are_classified() {
         for (code, wanted, ends) in [
             ("READONLY", CommandError::ReadOnly("READONLY x".to_owned()), true),
-            ("LOADING", CommandError::ReadOnly("LOADING x".to_owned()), true),
+            // It takes writes again when it has loaded, or has its replicas.
+            ("LOADING", CommandError::Server("LOADING x".to_owned()), false),
+            ("NOREPLICAS", CommandError::Server("NOREPLICAS x".to_owned()), false),
             ("OOM", CommandError::OutOfMemory, false),
             ("MOVED", CommandError::Moved, true),
             ("NOSCRIPT", CommandError::NoScript, false),

@@ -135,35 +135,35 @@ async fn places(settings: &Settings, key: &str) -> Result<Vec<(String, u16)>, St
     }
 }
 
-/// Asks the hosts of the URL one after the other; returns the first response that `read` can read.
-async fn ask_each<T>(
+/// Asks the hosts of the URL one after the other; returns the first place that `read` finds in a response.
+async fn ask_each(
     settings: &Settings,
     command: &Command,
-    read: impl Fn(&Value) -> Option<T>,
-) -> Result<T, String> {
+    read: impl Fn(&Value) -> Option<(String, u16)>,
+) -> Result<(String, u16), String> {
     let mut failed = String::new();
-    // Sentinels have no databases.
-    let sentinel = matches!(settings.url.topology, Topology::Sentinel(_));
     for (host, port) in &settings.url.hosts {
-        let asked = async {
-            let stream = stream(settings, host, *port).await.map_err(|error| error.to_string())?;
-            let mut connection = if sentinel {
-                authenticate_sentinel(settings, stream).await?
-            } else {
-                authenticate(settings, stream, 0).await?
-            };
-            let value = connection.query(command).await.map_err(|error| error.to_string())?;
-            read(&value).ok_or_else(|| match sentinel {
-                true => "this sentinel does not know the primary".to_owned(),
-                false => "no node of the cluster has the slot".to_owned(),
-            })
-        };
-        match asked.await {
-            Ok(found) => return Ok(found),
+        match ask(settings, host, *port, command).await.map(|value| read(&value)) {
+            // A node that does not know its own address leaves it to whoever reached it (CLUSTER SLOTS).
+            Ok(Some((found, port))) if found.is_empty() => return Ok((host.clone(), port)),
+            Ok(Some(place)) => return Ok(place),
+            Ok(None) => failed = format!("{}: it does not know the server", authority(host, *port)),
             Err(error) => failed = format!("{}: {error}", authority(host, *port)),
         }
     }
     Err(failed)
+}
+
+async fn ask(settings: &Settings, host: &str, port: u16, command: &Command) -> Result<Value, String> {
+    let connect = || async { stream(settings, host, port).await.map_err(|error| error.to_string()) };
+    let mut connection = match authenticate(settings, connect().await?, 0).await {
+        // Sentinels often have no password where their servers have one.
+        Err(_) if matches!(settings.url.topology, Topology::Sentinel(_)) => {
+            handshake(RedisConnectionInfo::default().set_skip_set_lib_name(), connect().await?).await?
+        }
+        authenticated => authenticated?,
+    };
+    connection.query(command).await.map_err(|error| error.to_string())
 }
 
 async fn stream(settings: &Settings, host: &str, port: u16) -> io::Result<Stream> {
@@ -185,14 +185,6 @@ async fn stream(settings: &Settings, host: &str, port: u16) -> io::Result<Stream
             Ok(Stream::ClientTls(Box::new(tls)))
         }
     }
-}
-
-/// A sentinel may have no password where its servers have one: it is asked with it first, then without.
-async fn authenticate_sentinel(settings: &Settings, stream: Stream) -> Result<Connection, String> {
-    if settings.url.password.is_none() && settings.password_file.is_none() {
-        return handshake(RedisConnectionInfo::default(), stream).await;
-    }
-    authenticate(settings, stream, 0).await
 }
 
 async fn authenticate(settings: &Settings, stream: Stream, database: i64) -> Result<Connection, String> {

@@ -6,12 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::command::{Command, CommandError, Value};
 use super::connect::Connection;
 pub(crate) use super::connect::Identity;
 use super::settings::Settings;
+use crate::runtime::clock;
 
 /// Interval at which a connection is tried.
 const PING: Duration = Duration::from_secs(1);
@@ -19,6 +20,8 @@ const PING: Duration = Duration::from_secs(1);
 const MAX_TIMEOUTS: u32 = 3;
 /// Pause before the first attempt to connect again, doubled with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Time after which a connection counts as one that works. One that ended before is followed by the longer pause.
+const WORKS: Duration = Duration::from_secs(5);
 /// Maximum pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
@@ -54,7 +57,7 @@ pub(crate) enum Status {
     },
 }
 
-/// What a link counts.
+/// The counters of a link.
 #[derive(Debug, Default)]
 pub(crate) struct LinkCounters {
     pub connects: AtomicU64,
@@ -74,10 +77,12 @@ pub(crate) struct Link {
     settings: Settings,
     /// The key by which the node of a cluster is chosen.
     key: String,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    /// The connection with its number.
+    connection: Mutex<Option<(u64, MultiplexedConnection)>>,
     status: watch::Sender<Status>,
     timeouts: AtomicU32,
-    fails: Notify,
+    /// The number of the last connection that is of no use any more.
+    failed: watch::Sender<u64>,
 }
 
 impl Link {
@@ -91,7 +96,7 @@ impl Link {
             connection: Mutex::new(None),
             status: watch::Sender::new(Status::Down { reason: String::new() }),
             timeouts: AtomicU32::new(0),
-            fails: Notify::new(),
+            failed: watch::Sender::new(0),
         }
     }
 
@@ -107,8 +112,7 @@ impl Link {
 
     /// Runs a command; waits for at most `timeout`.
     pub(crate) async fn query(&self, command: &Command, timeout: Duration) -> Result<Value, CommandError> {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(mut connection) = connection else { return Err(CommandError::Down) };
+        let Some((number, mut connection)) = self.get() else { return Err(CommandError::Down) };
         let sent = connection.send_packed_command(&command.0);
         let result = match tokio::time::timeout(timeout, sent).await {
             Ok(value) => value.map_err(|error| CommandError::new(&error)).and_then(Value::new),
@@ -123,10 +127,10 @@ impl Link {
         match &result {
             Err(CommandError::Timeout) => {
                 if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_TIMEOUTS {
-                    self.reconnect();
+                    self.give_up(number);
                 }
             }
-            Err(error) if error.ends_connection() => self.reconnect(),
+            Err(error) if error.ends_connection() => self.give_up(number),
             _ => self.timeouts.store(0, Ordering::Relaxed),
         }
         result
@@ -134,7 +138,18 @@ impl Link {
 
     /// Drops the connection, and makes another.
     pub(crate) fn reconnect(&self) {
-        self.fails.notify_one();
+        if let Some((number, _)) = self.get() {
+            self.give_up(number);
+        }
+    }
+
+    /// Gives one connection up. A command that fails late says nothing about the connection after its own.
+    fn give_up(&self, number: u64) {
+        self.failed.send_if_modified(|failed| std::mem::replace(failed, number.max(*failed)) < number);
+    }
+
+    fn get(&self) -> Option<(u64, MultiplexedConnection)> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Keeps the link connected for as long as it is polled.
@@ -153,32 +168,37 @@ impl Link {
                     continue;
                 }
             };
-            pause = FIRST_PAUSE;
             number += 1;
+            let since = clock::now();
             self.counters.connects.fetch_add(1, Ordering::Relaxed);
             self.timeouts.store(0, Ordering::Relaxed);
-            self.set(Some(connection.multiplexed.clone()));
+            self.set(Some((number, connection.multiplexed.clone())));
             self.set_up(number, connection.identity.clone());
-            let reason = self.watch().await;
+            let reason = self.watch(number).await;
             self.set(None);
             self.set_down(reason);
             drop(connection);
             // A server that accepts and then fails is not asked again and again.
-            tokio::time::sleep(FIRST_PAUSE.mul_f64(fastrand::f64())).await;
+            pause = match clock::now().saturating_duration_since(since) >= WORKS {
+                true => FIRST_PAUSE,
+                false => (pause * 2).min(MAX_PAUSE),
+            };
+            tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
         }
     }
 
     /// Returns when the connection is of no use any more, with the reason.
-    async fn watch(&self) -> String {
+    async fn watch(&self, number: u64) -> String {
+        let mut failed = self.failed.subscribe();
         let ping = async {
             if self.role == Role::Reader {
                 return std::future::pending().await;
             }
             loop {
                 tokio::time::sleep(PING).await;
-                let since = crate::runtime::clock::now();
+                let since = clock::now();
                 if self.query(&Command::new("PING"), self.settings.timeout).await.is_ok() {
-                    let time = crate::runtime::clock::now().saturating_duration_since(since);
+                    let time = clock::now().saturating_duration_since(since);
                     let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
                     self.counters.ping.store(time, Ordering::Relaxed);
                 }
@@ -186,11 +206,11 @@ impl Link {
         };
         tokio::select! {
             () = ping => String::new(),
-            () = self.fails.notified() => "the connection failed or did not respond".to_owned(),
+            _ = failed.wait_for(|failed| *failed >= number) => "the connection failed or did not respond".to_owned(),
         }
     }
 
-    fn set(&self, connection: Option<MultiplexedConnection>) {
+    fn set(&self, connection: Option<(u64, MultiplexedConnection)>) {
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
     }
 

@@ -34,7 +34,9 @@ impl Links {
     {
         let links = self.clone();
         let run = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            // Resolving names and purging run beside it.
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().max_blocking_threads(4).build();
             let runtime = match runtime {
                 Ok(runtime) => runtime,
                 Err(error) => {
