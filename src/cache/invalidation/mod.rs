@@ -38,7 +38,7 @@ words! {
 }
 
 words! {
-    /// What is done with stored responses while invalidations of other processes may be missed.
+    /// The use of stored responses while invalidations of other processes may be missed.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub(crate) enum OnLost {
         /// Fresh ones are served.

@@ -18,11 +18,22 @@ pub(crate) enum Name {
     /// The keyed hash of a credential.
     Credential([u8; 32]),
     Route(Box<str>),
-    /// What another name covers, for one credential alone.
+    /// Another name, for one credential alone.
     OfCredential([u8; 32], Box<Name>),
 }
 
 impl Name {
+    /// Returns the memory that it takes, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Name>()
+            + match self {
+                Name::Everything | Name::Credential(_) => 0,
+                Name::Tag(text) | Name::Path(text) | Name::Prefix(text) | Name::Route(text) => text.len(),
+                Name::Group(origin, group) => origin.len() + group.len(),
+                Name::OfCredential(_, of) => of.size(),
+            }
+    }
+
     /// Returns the key of this name in this process.
     pub(crate) fn key(&self, key_hasher: KeyHasher) -> InvalidationKey {
         match self {

@@ -16,6 +16,8 @@ use crate::cache::invalidation::name::Name;
 
 /// Maximum number of names that wait. Beyond it everything is invalidated instead, which is a single name.
 const MAX_NAMES: usize = 10_000;
+/// Maximum size of the names that wait, in bytes: clients choose paths, and may choose long ones.
+const MAX_BYTES: usize = 8 << 20;
 /// Number of waiting invalidations that a further one is compared with.
 const COMPARED: usize = 32;
 
@@ -97,18 +99,43 @@ impl Batch {
     }
 }
 
+/// A number of names, and their size in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Amount {
+    count: usize,
+    bytes: usize,
+}
+
+impl Amount {
+    fn from_names(names: &[Name]) -> Amount {
+        Amount { count: names.len(), bytes: names.iter().map(Name::size).sum() }
+    }
+
+    fn plus(self, other: Amount) -> Amount {
+        Amount { count: self.count + other.count, bytes: self.bytes + other.bytes }
+    }
+
+    fn minus(self, other: Amount) -> Amount {
+        Amount { count: self.count - other.count, bytes: self.bytes - other.bytes }
+    }
+
+    fn is_too_much(self) -> bool {
+        self.count > MAX_NAMES || self.bytes > MAX_BYTES
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     waiting: Batch,
     /// Names in `waiting`.
-    names: usize,
+    names: Amount,
     /// The number of the last invalidation that was put in.
     last: u64,
     next_write: WriteId,
     /// Announced writes without an outcome, published or not, with the number of their names.
-    open: HashMap<WriteId, usize>,
+    open: HashMap<WriteId, Amount>,
     /// Names of open writes.
-    open_names: usize,
+    open_names: Amount,
 }
 
 /// The outbox; see the head of the file.
@@ -148,7 +175,7 @@ impl Outbox {
         // A write stamps twice, so the second finds the first if it still waits.
         let mut latest = state.waiting.invalidated.iter().rev().take(COMPARED);
         if !latest.any(|waiting| *waiting == invalidated) {
-            state.names += invalidated.names.len();
+            state.names = state.names.plus(Amount::from_names(&invalidated.names));
             state.waiting.invalidated.push(invalidated);
         }
         state.bound();
@@ -160,7 +187,9 @@ impl Outbox {
     pub(crate) fn purge(&self, purged: Purged) {
         let mut state = self.state();
         state.last += 1;
-        state.names += purged.paths.len();
+        let texts = purged.paths.iter().chain(purged.queries.iter().flatten());
+        let bytes = purged.host.len() + texts.map(|text| text.len() + size_of::<Name>()).sum::<usize>();
+        state.names = state.names.plus(Amount { count: purged.paths.len(), bytes });
         state.waiting.purged.push(purged);
         state.bound();
         drop(state);
@@ -170,15 +199,17 @@ impl Outbox {
     /// Announces a write that is about to be sent; `None` without names, or if too many writes are open already.
     pub(crate) fn announce(&self, names: impl Iterator<Item = Name>) -> Option<WriteId> {
         let names: Vec<Name> = names.collect();
+        let amount = Amount::from_names(&names);
         let mut state = self.state();
-        if names.is_empty() || state.open_names + names.len() > MAX_NAMES {
+        let open_names = state.open_names.plus(amount);
+        if names.is_empty() || open_names.is_too_much() {
             return None;
         }
         state.next_write += 1;
         let id = state.next_write;
-        state.open.insert(id, names.len());
-        state.open_names += names.len();
-        state.names += names.len();
+        state.open.insert(id, amount);
+        state.open_names = open_names;
+        state.names = state.names.plus(amount);
         state.waiting.announced.push((id, names));
         state.bound();
         drop(state);
@@ -189,11 +220,13 @@ impl Outbox {
     /// Takes an announcement back: the outcome of the write is known, and its invalidation was put in before.
     pub(crate) fn done(&self, id: WriteId) {
         let mut state = self.state();
-        let Some(names) = state.open.remove(&id) else { return };
-        state.open_names -= names;
+        let Some(amount) = state.open.remove(&id) else { return };
+        state.open_names = state.open_names.minus(amount);
         let before = state.waiting.announced.len();
         state.waiting.announced.retain(|(known, _)| *known != id);
-        if state.waiting.announced.len() == before {
+        if state.waiting.announced.len() < before {
+            state.names = state.names.minus(amount);
+        } else {
             state.waiting.done.push(id);
             drop(state);
             self.filled.notify_one();
@@ -219,13 +252,13 @@ impl Outbox {
     /// Takes out what waits, with the number to report as published once it is.
     pub(crate) fn take(&self) -> (Batch, u64) {
         let mut state = self.state();
-        state.names = 0;
+        state.names = Amount::default();
         (std::mem::take(&mut state.waiting), state.last)
     }
 
     /// Returns the number of names that wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.state().names
+        self.state().names.count
     }
 
     /// Reports that everything up to a number is published.
@@ -264,14 +297,15 @@ impl Outbox {
 impl State {
     /// Keeps the waiting names within their bound.
     fn bound(&mut self) {
-        if self.names <= MAX_NAMES {
+        if !self.names.is_too_much() {
             return;
         }
         let everything = Invalidated::once(&[Name::Everything], Mode::Hard);
+        let announced = self.waiting.announced.iter().map(|(_, names)| Amount::from_names(names));
+        self.names = announced.fold(Amount::from_names(&everything.names), Amount::plus);
         self.waiting.invalidated = vec![everything];
         self.waiting.purged.clear();
         // Announcements stay: they are bounded by the open writes, and their outcome is not known yet.
-        self.names = 1 + self.waiting.announced.iter().map(|(_, names)| names.len()).sum::<usize>();
     }
 }
 
@@ -296,6 +330,22 @@ mod tests {
         assert_eq!(batch.invalidated, [Invalidated::once(&[Name::Everything], Mode::Hard)]);
         assert_eq!(last, MAX_NAMES as u64 + 1);
         assert!(outbox.take().0.is_empty());
+    }
+
+    #[test]
+    fn a_few_long_names_become_everything_too() {
+        let outbox = Outbox::new(Duration::from_millis(50));
+        let long = |number: usize| vec![Name::Path(format!("/{number}{}", "a".repeat(64 << 10)).into())];
+        (0..100).for_each(|number| outbox.push(Invalidated::once(&long(number), Mode::Hard)));
+        assert_eq!(outbox.waiting(), 100);
+        (100..200).for_each(|number| outbox.push(Invalidated::once(&long(number), Mode::Hard)));
+        let (batch, _) = outbox.take();
+        assert!(batch.invalidated[0].names == [Name::Everything] && batch.invalidated.len() < 100);
+        let announced =
+            (0..200).filter(|number| outbox.announce(long(*number).into_iter()).is_some()).count();
+        assert!((100..130).contains(&announced), "{announced}");
+        (1..=announced as u64).for_each(|id| outbox.done(id));
+        assert_eq!((outbox.waiting(), outbox.take().0.is_empty()), (0, true));
     }
 
     #[test]
