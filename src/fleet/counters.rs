@@ -1,4 +1,4 @@
-//! What the fleet counts.
+//! The counters of a process in its fleet.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -25,8 +25,6 @@ impl std::fmt::Display for Sender {
 /// The content of an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Content {
-    /// When it was made, in milliseconds since 1970 by the clock of its sender.
-    pub at: u64,
     #[serde(default, skip_serializing_if = "Batch::is_empty")]
     pub batch: Batch,
     /// Whether the sender waits until all others have applied it.
@@ -92,7 +90,7 @@ mod tests {
     fn entry() -> Entry {
         let names = [Name::Tag("s3cret-tag".into()), Name::Path("/s3cret/path".into())];
         let batch = Batch { invalidated: vec![Invalidated::once(&names, Mode::Soft)], ..Batch::default() };
-        Entry { sender: Sender([7; 16]), number: 12, content: Content { at: 5, batch, ..Content::default() } }
+        Entry { sender: Sender([7; 16]), number: 12, content: Content { batch, ..Content::default() } }
     }
 
     #[test]

@@ -16,7 +16,7 @@ const INTERVAL_OF_MANY: Duration = Duration::from_secs(5);
 /// Number of processes from which on a fleet is large.
 const MANY: usize = 50;
 
-/// What a process says of itself.
+/// The record that a process keeps of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct About {
     /// The name of its host.

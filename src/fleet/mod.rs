@@ -5,7 +5,7 @@
 //! - `entry`, `seal`, `stream_id`: the entries of the log, and how they are sealed.
 //! - `publisher`: writes the invalidations of this process. `reader`: applies those of all. `tracker`: what the reader
 //!   knows of each sender, and when something was missed.
-//! - `purge`: one URL. `member`, `reporter`: which processes are alive, and how far each has read.
+//! - `progress`: what these tell each other. `purge`: one URL. `member`, `reporter`: which processes are alive, and how far each has read.
 //! - `server`, `redis_server`: what all of them ask of Redis.
 //!
 //! Nothing here waits for Redis in the way of a request but a write, and that for at most `redis.timeout`.
@@ -15,6 +15,7 @@ pub(crate) mod counters;
 pub(crate) mod entry;
 pub(crate) mod member;
 pub(crate) mod process;
+mod progress;
 mod publisher;
 pub(crate) mod purge;
 mod reader;

@@ -1,7 +1,7 @@
 //! This process as part of its fleet: what it tells the others, and how it sees them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ring::rand::SystemRandom;
@@ -17,6 +17,7 @@ use crate::fleet::seal::{self, Keys};
 use crate::fleet::stream_id::StreamId;
 use crate::fleet::tracker::Loss;
 use crate::runtime::clock;
+use crate::runtime::log_throttle::LogThrottle;
 
 /// How long a purge waits for the other processes.
 const SETTLES: Duration = Duration::from_secs(2);
@@ -64,9 +65,7 @@ pub(crate) struct Fleet {
     pub(super) beat: Notify,
     /// Wakes the reporter before its time.
     pub(super) report: Notify,
-    /// Whether the next entry asks all others to report when they have applied it.
-    pub(super) awaited: AtomicBool,
-    /// Number of purges that wait for the others.
+    /// Number of purges that wait for the others. While there is one, each entry asks the others to report.
     pub(super) awaiting: AtomicUsize,
     /// The position of the last entry of this process.
     pub(super) position: watch::Sender<StreamId>,
@@ -75,6 +74,8 @@ pub(crate) struct Fleet {
     on_lost: OnLost,
     pub(super) leaving: watch::Sender<bool>,
     pub(super) left: watch::Sender<bool>,
+    /// Bounds the lines about losses, of which a foreign process may cause one for each of its entries.
+    told: Mutex<LogThrottle>,
 }
 
 impl Fleet {
@@ -102,13 +103,13 @@ impl Fleet {
             cache,
             beat: Notify::new(),
             report: Notify::new(),
-            awaited: AtomicBool::new(false),
             awaiting: AtomicUsize::new(0),
             position: watch::Sender::new(StreamId::default()),
             view: watch::Sender::new(View::default()),
             lost: AtomicBool::new(true),
             leaving: watch::Sender::new(false),
             left: watch::Sender::new(false),
+            told: Mutex::new(LogThrottle::new(1)),
         }
     }
 
@@ -129,10 +130,9 @@ impl Fleet {
 
     /// Waits until what was just invalidated here is applied by all processes that are alive, for two seconds at most.
     pub(crate) async fn settle(&self) -> Applied {
-        self.awaited.store(true, Ordering::SeqCst);
         self.awaiting.fetch_add(1, Ordering::SeqCst);
         let _waits = Awaiting(self);
-        // What was invalidated may be on its way already, in an entry that asks nobody.
+        // The invalidation may be on its way already, in an entry that asks nobody.
         self.beat.notify_one();
         let published = self.outbox.wait().await && !self.is_lost();
         // The entry that has it, or a later one.
@@ -177,6 +177,10 @@ impl Fleet {
     pub(super) fn lose(&self, loss: Loss) {
         self.counters.count_loss(loss);
         self.cache.invalidate_everything_here(clock::now());
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.may(clock::now()).is_none() {
+            return;
+        }
         tracing::warn!(
             reason = loss.as_str(),
             "invalidations of other processes may have been missed; all stored responses are invalidated"

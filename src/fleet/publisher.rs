@@ -1,13 +1,13 @@
 //! Writes the invalidations of this process to the log, one entry after the other: an entry is sent when the one before
 //! is stored, so numbers have no holes, and what comes meanwhile is in the next entry.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::entry::{Content, Entry};
 use super::process::Fleet;
+use super::progress::{Failures, Progress};
 use super::server::{Connected, Server};
 use crate::cache::invalidation::Mode;
 use crate::cache::invalidation::name::Name;
@@ -16,7 +16,9 @@ use crate::runtime::clock::{self, Instant};
 
 /// How long an entry is kept to be sent again, counted while the connection works.
 const KEPT: Duration = Duration::from_secs(60);
-/// Maximum number of kept entries. Beyond it, everything is invalidated in their place.
+/// Maximum size of kept entries in bytes.
+const MAX_KEPT_BYTES: usize = 16 << 20;
+/// Maximum number of kept entries. Beyond either, everything is invalidated in their place.
 const MAX_KEPT: usize = 4096;
 /// Pauses between attempts to write an entry.
 const PAUSES: [Duration; 4] = [
@@ -45,9 +47,10 @@ struct Pending {
 struct Publisher<'a, S> {
     fleet: &'a Fleet,
     server: &'a S,
-    /// The number of the last entry that was stored.
-    published: &'a Cell<u64>,
+    progress: &'a Progress,
+    failures: Failures,
     kept: VecDeque<Kept>,
+    kept_bytes: usize,
     /// Whether entries were dropped from `kept` before their time.
     dropped: bool,
     /// For how long connections have worked, without the time of the present one.
@@ -59,12 +62,14 @@ struct Publisher<'a, S> {
 }
 
 /// Publishes until the process leaves the fleet.
-pub(super) async fn run<S: Server>(fleet: &Fleet, server: &S, published: &Cell<u64>) {
+pub(super) async fn run<S: Server>(fleet: &Fleet, server: &S, progress: &Progress) {
     let publisher = Publisher {
         fleet,
         server,
-        published,
+        progress,
+        failures: Failures::default(),
         kept: VecDeque::new(),
+        kept_bytes: 0,
         dropped: false,
         worked: Duration::ZERO,
         epoch: None,
@@ -118,11 +123,12 @@ impl<S: Server> Publisher<'_, S> {
                     _ = leaving.wait_for(|leaving| *leaving) => true,
                 };
                 self.pending = Some(self.prepare(leaves));
+                self.progress.sent.set(Some((self.progress.published.get() + 1, clock::now())));
             }
             let Some(pending) = self.pending.clone() else { continue };
             self.store(&pending.bytes).await;
             self.pending = None;
-            self.published.set(self.published.get() + 1);
+            self.progress.published.set(self.progress.published.get() + 1);
             self.fleet.outbox.published(pending.covers);
             if pending.goodbye {
                 // A record that stays is forgotten after a while.
@@ -140,14 +146,9 @@ impl<S: Server> Publisher<'_, S> {
         if resent_for.is_some() && std::mem::take(&mut self.dropped) {
             batch.invalidated = vec![Invalidated::once(&[Name::Everything], Mode::Hard)];
         }
-        let content = Content {
-            at: u64::try_from(clock::unix_at(clock::now()).as_millis()).unwrap_or(u64::MAX),
-            batch,
-            awaited: self.fleet.awaited.swap(false, Ordering::SeqCst),
-            resent_for,
-            goodbye,
-        };
-        let entry = Entry { sender: self.fleet.sender, number: self.published.get() + 1, content };
+        let awaited = self.fleet.awaiting.load(Ordering::SeqCst) > 0;
+        let content = Content { batch, awaited, resent_for, goodbye };
+        let entry = Entry { sender: self.fleet.sender, number: self.progress.published.get() + 1, content };
         Pending { bytes: entry.to_bytes(&self.fleet.keys), covers, goodbye }
     }
 
@@ -157,6 +158,7 @@ impl<S: Server> Publisher<'_, S> {
         loop {
             let failed = match self.server.append(bytes).await {
                 Ok(position) => {
+                    self.failures.end();
                     self.fleet.counters.published.fetch_add(1, Ordering::Relaxed);
                     self.fleet.outbox.set_waits(true);
                     self.fleet.position.send_if_modified(|last| {
@@ -171,7 +173,7 @@ impl<S: Server> Publisher<'_, S> {
             self.fleet.counters.failed.fetch_add(1, Ordering::Relaxed);
             // No request waits for a server that does not store.
             self.fleet.outbox.set_waits(false);
-            tracing::debug!(error = %failed, "an entry was not stored in the log; it is tried again");
+            self.failures.count("write to the invalidation log", &failed);
             tokio::time::sleep(pauses.next().unwrap_or_default()).await;
         }
     }
@@ -179,21 +181,23 @@ impl<S: Server> Publisher<'_, S> {
     /// Keeps a stored entry for as long as a failover may lose it.
     fn keep(&mut self, bytes: Vec<u8>, since: Instant) {
         let at = self.worked + clock::now().saturating_duration_since(since);
+        self.kept_bytes += bytes.len();
         self.kept.push_back(Kept { bytes, at });
-        while self.kept.front().is_some_and(|first| at.saturating_sub(first.at) > KEPT) {
+        while let Some(first) = self.kept.front() {
+            let is_over = at.saturating_sub(first.at) > KEPT;
+            if !is_over && self.kept.len() <= MAX_KEPT && self.kept_bytes <= MAX_KEPT_BYTES {
+                break;
+            }
+            self.dropped |= !is_over;
+            self.kept_bytes -= first.bytes.len();
             self.kept.pop_front();
-        }
-        if self.kept.len() > MAX_KEPT {
-            self.kept.pop_front();
-            self.dropped = true;
         }
     }
 
     /// Sends the kept entries once more, with the numbers that they have.
     async fn send_again(&mut self, since: Instant) {
         let now = self.worked + clock::now().saturating_duration_since(since);
-        self.kept.retain(|kept| now.saturating_sub(kept.at) <= KEPT);
-        for kept in &self.kept {
+        for kept in self.kept.iter().filter(|kept| now.saturating_sub(kept.at) <= KEPT) {
             self.store(&kept.bytes).await;
         }
     }

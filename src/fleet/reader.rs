@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::entry::Entry;
 use super::process::Fleet;
+use super::progress::{Failures, Progress};
 use super::purge;
 use super::server::{Connected, Server};
 use super::stream_id::StreamId;
@@ -19,7 +20,9 @@ const BEAT: (u64, u64) = (1000, 2000);
 /// Time without an entry after which the log counts as lost.
 const LOST: Duration = Duration::from_secs(3);
 /// Maximum number of entries that are read at once.
-const MAX_READ: usize = 500;
+const MAX_READ: usize = 100;
+/// Pause after Redis refused to say what is in the log, or to read it.
+const PAUSE: Duration = Duration::from_millis(200);
 /// How far back entries are read again after a failover, by the clock of Redis.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Age from which on a soft invalidation is applied as a hard one: a response that was stored meanwhile must not be
@@ -32,6 +35,8 @@ struct Reader<'a, S> {
     fleet: &'a Fleet,
     server: &'a S,
     tracker: &'a RefCell<Tracker>,
+    progress: &'a Progress,
+    failures: Failures,
     position: StreamId,
     epoch: Option<Box<str>>,
     /// The newest entry at the first connection. Until it is read, entries are older than this process.
@@ -42,11 +47,18 @@ struct Reader<'a, S> {
 }
 
 /// Reads until the process leaves the fleet.
-pub(super) async fn run<S: Server>(fleet: &Fleet, server: &S, tracker: &RefCell<Tracker>) {
+pub(super) async fn run<S: Server>(
+    fleet: &Fleet,
+    server: &S,
+    tracker: &RefCell<Tracker>,
+    progress: &Progress,
+) {
     let reader = Reader {
         fleet,
         server,
         tracker,
+        progress,
+        failures: Failures::default(),
         position: StreamId::default(),
         epoch: None,
         begins_at: None,
@@ -85,9 +97,7 @@ impl<S: Server> Reader<'_, S> {
 
     /// Reads over one connection, until nothing has come for too long.
     async fn read(&mut self, connected: &Connected) {
-        if !self.begin(connected).await {
-            return;
-        }
+        self.begin(connected).await;
         self.tracker.borrow_mut().set_reading(true, clock::now());
         loop {
             let block = Duration::from_millis(fastrand::u64(BEAT.0..BEAT.1));
@@ -95,10 +105,12 @@ impl<S: Server> Reader<'_, S> {
             let read = self.server.read_after(self.position, MAX_READ, block).await;
             match read {
                 Ok(entries) if entries.is_empty() => {
+                    self.failures.end();
                     self.tracker.borrow_mut().has_read_from(began);
                     self.fleet.beat.notify_one();
                 }
                 Ok(entries) => {
+                    self.failures.end();
                     self.heard = clock::now();
                     let is_all = entries.len() < MAX_READ;
                     for (position, bytes) in entries {
@@ -115,8 +127,8 @@ impl<S: Server> Reader<'_, S> {
                     self.fleet.view.send_modify(|view| view.applied = position);
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the log of invalidations was not read");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    self.failures.count("read the invalidation log", &error);
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
             if clock::now().saturating_duration_since(self.heard) >= LOST {
@@ -126,10 +138,20 @@ impl<S: Server> Reader<'_, S> {
         }
     }
 
-    /// Finds where to go on reading; returns false if Redis does not say.
-    async fn begin(&mut self, connected: &Connected) -> bool {
-        let Ok(extent) = self.server.extent().await else { return false };
+    /// Finds where to go on reading; asks until Redis says.
+    async fn begin(&mut self, connected: &Connected) {
+        let extent = loop {
+            match self.server.extent().await {
+                Ok(extent) => break extent,
+                Err(error) => self.failures.count("look into the invalidation log", &error),
+            }
+            if clock::now().saturating_duration_since(self.heard) >= LOST {
+                self.fleet.set_lost(true);
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
         let now = clock::now();
+        self.heard = now;
         if self.begins_at.is_none() {
             self.begins_at = Some(extent.last);
         }
@@ -155,7 +177,6 @@ impl<S: Server> Reader<'_, S> {
         self.catch_up();
         // An entry of one's own shows at once whether the log works.
         self.fleet.beat.notify_one();
-        true
     }
 
     /// Notes when everything is read that was there at the start.
@@ -168,8 +189,12 @@ impl<S: Server> Reader<'_, S> {
 
     fn apply(&mut self, position: StreamId, bytes: &[u8]) {
         let Fleet { keys, counters, cache, sender, .. } = self.fleet;
+        // Nothing is stored yet that an entry from before the start could concern.
+        let is_old =
+            !self.tracker.borrow().has_caught_up() && self.begins_at.is_some_and(|last| position <= last);
         let entry = match Entry::from_bytes(keys, bytes) {
             Ok(entry) => entry,
+            Err(_) if is_old => return,
             Err(error) => {
                 if !std::mem::replace(&mut self.unreadable, true) {
                     tracing::error!(
@@ -194,14 +219,16 @@ impl<S: Server> Reader<'_, S> {
         counters.applied.fetch_add(1, Ordering::Relaxed);
         let own = entry.sender == *sender;
         let age = self.age(position);
-        if own {
-            counters.set_round_trip(age);
+        if let Some((_, since)) =
+            self.progress.sent.get().filter(|(number, _)| own && *number == entry.number)
+        {
+            counters.set_round_trip(now.saturating_duration_since(since));
         }
         for invalidated in &entry.content.batch.invalidated {
             let mode = if age > SOFT_FOR { Mode::Hard } else { invalidated.mode() };
             cache.apply(invalidated, mode, !own && age < REPEATS_FOR, now);
         }
-        for purged in entry.content.batch.purged.iter().filter(|_| !own) {
+        for purged in entry.content.batch.purged.iter().filter(|_| !own && !is_old) {
             purge::overtake(cache, purged);
             let (cache, purged) = (cache.clone(), purged.clone());
             tokio::task::spawn_blocking(move || purge::run(&cache, &purged));

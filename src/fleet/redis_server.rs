@@ -48,12 +48,15 @@ pub(crate) struct RedisServer {
 
 impl From<CommandError> for ServerError {
     fn from(error: CommandError) -> ServerError {
-        ServerError(error.to_string())
+        match error {
+            CommandError::Down => ServerError::Down,
+            error => ServerError::Failed(error.to_string()),
+        }
     }
 }
 
 fn unexpected() -> ServerError {
-    ServerError("an unexpected response of Redis".to_owned())
+    ServerError::Failed("an unexpected response of Redis".to_owned())
 }
 
 /// Follows the state of a link for as long as somebody listens.

@@ -1,12 +1,13 @@
 //! Writes the record of this process, and learns from those of the others who is alive and how far each has read.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::entry::Sender;
 use super::member::{self, About, Member};
 use super::process::Fleet;
+use super::progress::{Failures, Progress};
 use super::server::Server;
 use super::tracker::Tracker;
 use crate::runtime::clock;
@@ -23,8 +24,9 @@ pub(super) async fn run<S: Server>(
     fleet: &Fleet,
     server: &S,
     tracker: &RefCell<Tracker>,
-    published: &Cell<u64>,
+    progress: &Progress,
 ) {
+    let failures = Failures::default();
     let mut due = clock::now();
     loop {
         let now = clock::now();
@@ -45,14 +47,19 @@ pub(super) async fn run<S: Server>(
         let about = About {
             name: fleet.name.clone(),
             version: fleet.version.to_owned(),
-            published: published.get(),
+            published: progress.published.get(),
             applied: fleet.view.borrow().applied.to_string(),
         };
         let record = about.to_bytes(&fleet.keys, fleet.sender);
-        let Ok((there, records)) = server.report(&fleet.sender.0, &record).await else {
-            due = clock::now() + LOOK;
-            continue;
+        let (there, records) = match server.report(&fleet.sender.0, &record).await {
+            Ok(reported) => reported,
+            Err(error) => {
+                failures.count("report to the fleet", &error);
+                due = clock::now() + LOOK;
+                continue;
+            }
         };
+        failures.end();
         let (members, unreadable) = member::members(&fleet.keys, there, &records);
         if let Some(error) = unreadable {
             tracing::debug!(%error, "the record of a process of the fleet cannot be read");

@@ -21,7 +21,7 @@ const SALT: usize = 16;
 /// Bytes in front of the sealed content.
 const HEAD: usize = KEY_ID + SALT + NONCE_LEN;
 
-/// What a value is used for; values of one purpose cannot be opened as another.
+/// The use of a sealed value; values of one purpose cannot be opened as another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// An entry of the invalidation log.

@@ -1,4 +1,4 @@
-//! What the fleet asks of Redis, as a trait: tests put a server in its place that loses, repeats and delays.
+//! Redis as the fleet uses it, as a trait: tests put a server in its place that loses, repeats and delays.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,11 +9,18 @@ use crate::fleet::stream_id::StreamId;
 
 /// The reason why Redis did not do something. It may have done it all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerError(pub String);
+pub(crate) enum ServerError {
+    /// There is no connection, of which the link tells by itself.
+    Down,
+    Failed(String),
+}
 
 impl std::fmt::Display for ServerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            ServerError::Down => f.write_str("there is no connection to Redis"),
+            ServerError::Failed(why) => f.write_str(why),
+        }
     }
 }
 

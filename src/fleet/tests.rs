@@ -71,7 +71,7 @@ impl Server for Redis {
         tokio::task::yield_now().await;
         let mut data = self.data.borrow_mut();
         if data.refuses || self.connection.borrow().is_none() {
-            return Err(ServerError("refused".to_owned()));
+            return Err(ServerError::Failed("refused".to_owned()));
         }
         let mut position = StreamId { milliseconds: milliseconds(), sequence: 0 };
         if position <= data.last {
@@ -80,7 +80,7 @@ impl Server for Redis {
         data.last = position;
         data.entries.insert(position, entry.to_vec());
         self.added.notify_waiters();
-        if data.denies { Err(ServerError("denied".to_owned())) } else { Ok(position) }
+        if data.denies { Err(ServerError::Failed("denied".to_owned())) } else { Ok(position) }
     }
 
     async fn read_after(
@@ -112,7 +112,7 @@ impl Server for Redis {
 
     async fn report(&self, field: &[u8], value: &[u8]) -> Result<(u64, Vec<Record>), ServerError> {
         if self.connection.borrow().is_none() {
-            return Err(ServerError("refused".to_owned()));
+            return Err(ServerError::Failed("refused".to_owned()));
         }
         let now = milliseconds();
         let record = Record { field: field.to_vec(), value: value.to_vec(), written: now };
@@ -383,5 +383,20 @@ fn while_the_log_is_lost_stored_responses_are_revalidated_if_so_configured() {
         redis.disconnect();
         until("both know", || serves.fleet.is_lost() && doubts.fleet.is_lost()).await;
         assert!(doubts.cache.invalidation.is_doubted() && !serves.cache.invalidation.is_doubted());
+    });
+}
+
+#[test]
+fn entries_from_before_the_start_are_no_loss_even_if_they_cannot_be_read() {
+    on_worker(async {
+        let redis = Redis::new();
+        for _ in 0..3 {
+            redis.append(b"sealed with a key of long ago").await.unwrap();
+        }
+        let process = Process::start(&redis);
+        until("it reads", || !process.fleet.is_lost()).await;
+        assert_eq!(process.all_losses(), 0);
+        redis.append(b"sealed with another key").await.unwrap();
+        until("it is a loss", || process.losses(Loss::Unreadable) == 1).await;
     });
 }

@@ -8,8 +8,8 @@ use crate::rendering::secret::Secret;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FleetPolicy {
     pub settings: Settings,
-    /// What is done with stored responses while the log cannot be read.
+    /// The use of stored responses while the log cannot be read.
     pub on_lost: OnLost,
-    /// What seals all that is in Redis: the first seals, all open.
+    /// The secrets that seal all that is in Redis: the first seals, all open.
     pub hash_keys: Vec<Secret<String>>,
 }

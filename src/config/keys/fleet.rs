@@ -21,5 +21,5 @@ table! {
     TIMEOUT "timeout": Value<Duration> = timeout_to(50, Duration::from_secs(10)), Restart,
         "How long a command may take, and a write waits until the other processes can know of it.";
     ON_LOST "on_lost": Word<OnLost> = Word { words: &LOSSES, default: OnLost::Serve }, Restart,
-        "What becomes of stored responses while invalidations may be missed: fresh ones are served (\"serve\") or all revalidated.";
+        "Use of stored responses while invalidations may be missed: fresh ones are served (\"serve\") or all revalidated.";
 }

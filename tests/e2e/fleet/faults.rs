@@ -157,6 +157,21 @@ fn another_hash_key_is_found_and_invalidates_everything() {
 }
 
 #[test]
+fn an_operation_that_redis_refuses_is_told_and_does_not_reconnect_again_and_again() {
+    let (origin, redis) = (Origin::new(), RedisServer::new());
+    // The name of the log is taken by something else.
+    redis.run(&["SET", "{test}:log", "x"]);
+    let pillion = in_fleet(origin.script.address, &redis.url()).start();
+    let log =
+        eventually("it is told", || Some(pillion.log()).filter(|log| log.contains("refuses an operation")));
+    assert!(log.contains("WRONGTYPE"), "{log}");
+    assert!(redis_is(&pillion, "unhealthy").contains("log"));
+    assert!(pillion.metric("pillion_redis_connects_total{link=\"reader\",result=\"connected\"}") < 3.0);
+    redis.run(&["DEL", "{test}:log"]);
+    sees(&pillion, 1);
+}
+
+#[test]
 fn a_log_that_is_full_or_not_writable_stops_no_write() {
     let (origin, redis) = (Origin::new(), RedisServer::new());
     let [one, _other] = two(origin.script.address, &redis.url(), RULES);

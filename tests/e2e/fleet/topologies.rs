@@ -31,13 +31,17 @@ fn tls_with_a_private_ca_a_user_and_a_password_in_a_file() {
     assert!(made.unwrap().success());
     folder.write("password", "s3cret: @/\n");
     let plain = free_address();
+    // The user that the guide names, with no more than it names.
+    let guide = include_str!("../../../docs/fleet.md");
+    let user = guide.lines().find(|line| line.starts_with("user pillion on ")).unwrap();
+    let allowed = user.replace(">PASSWORD", "\">s3cret: @/\"").replace("{clinic}", "{test}");
     let options = [
         &format!("tls-port {}", plain.port()),
         "tls-cert-file FOLDER/cert.pem",
         "tls-key-file FOLDER/key.pem",
         "tls-auth-clients no",
         "user default off",
-        "user pillion on \">s3cret: @/\" ~* +@all",
+        &allowed,
     ];
     let _redis = RedisServer::of("redis-server", folder.clone(), &options);
     let origin = Origin::new();
@@ -75,13 +79,17 @@ fn a_socket() {
 
 #[test]
 fn sentinels_name_the_primary_and_another_after_a_failover() {
-    let mut primary = RedisServer::new();
-    let replica = RedisServer::with(&[&format!("replicaof 127.0.0.1 {}", primary.address.port())]);
+    // The servers have a password, the sentinel has none.
+    let password = ["requirepass s3cret", "masterauth s3cret"];
+    let mut primary = RedisServer::with(&password);
+    let of_primary = format!("replicaof 127.0.0.1 {}", primary.address.port());
+    let replica = RedisServer::with(&[&of_primary, password[0], password[1]]);
     eventually("the replica follows", || {
-        replica.run(&["INFO", "replication"]).contains("master_link_status:up").then_some(())
+        replica.run(&["-a", "s3cret", "INFO", "replication"]).contains("master_link_status:up").then_some(())
     });
     let options = [
         &format!("sentinel monitor main 127.0.0.1 {} 1", primary.address.port()),
+        "sentinel auth-pass main s3cret",
         "sentinel down-after-milliseconds main 500",
         "sentinel failover-timeout main 3000",
     ];
@@ -91,7 +99,7 @@ fn sentinels_name_the_primary_and_another_after_a_failover() {
     });
     let origin = Origin::new();
     let [one, other] =
-        two(origin.script.address, &format!("redis+sentinel://{}/main", sentinel.address), RULES);
+        two(origin.script.address, &format!("redis+sentinel://:s3cret@{}/main", sentinel.address), RULES);
     works(&one, &other);
     let before = get(&other, "/orders/1").text();
     primary.kill();
