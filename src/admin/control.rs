@@ -12,6 +12,12 @@ use crate::state::live_policy::{LivePolicy, SharedState};
 pub(crate) enum Command {
     /// Reload the configuration; the sender takes the outcome.
     Reload(oneshot::Sender<Result<String, String>>),
+    /// Tell the effective settings.
+    Settings {
+        as_json: bool,
+        /// Takes the document, or why there is none.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
     /// Start draining: `/ready` responds 503 and every response announces that its connection closes.
     Drain,
     Quit,

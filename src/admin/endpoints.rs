@@ -27,6 +27,7 @@ pub(super) enum Action {
     LimitsStatus,
     LimitsTop,
     Performance,
+    Settings,
     Reload,
     Maintenance,
     Drain,
@@ -271,6 +272,14 @@ pub(super) const ENDPOINTS: [Endpoint; 26] = [
         REPORT,
     ),
     endpoint(
+        "/config",
+        Action::Settings,
+        Guard::Operator,
+        "Effective settings with their origins, secrets masked",
+        &[("format", "TOML with origins in comments, or JSON", Takes::OneOf(&["toml", "json"]))],
+        &["application/toml", "application/json"],
+    ),
+    endpoint(
         "/reload",
         Action::Reload,
         Guard::Order,
@@ -435,6 +444,7 @@ fn shape(endpoint: &Endpoint) -> &'static Shape {
         (Action::Performance, "/performance/routes") => &schemas::ROUTES,
         (Action::Performance, "/performance/system") => &schemas::SYSTEM,
         (Action::Performance, _) => &schemas::SINGLE,
+        (Action::Settings, _) => &schemas::SETTINGS,
         _ => &schemas::STATUS,
     }
 }

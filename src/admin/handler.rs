@@ -173,6 +173,7 @@ impl Handler {
             Action::LimitsTop => told(limits::top(control, &parameters)),
             Action::Performance => self.performance(parts, &parameters),
             Action::Maintenance => self.maintenance(&parameters),
+            Action::Settings => self.settings(&parts.headers, &parameters).await,
             Action::Reload | Action::Drain | Action::Quit => self.order(endpoint.action).await,
         }
     }
@@ -292,6 +293,31 @@ impl Handler {
         let exposition = Exposition::asked_for(accept);
         let content = self.control.shared_state.metrics.render(exposition);
         respond(StatusCode::OK, exposition.media_type(), content)
+    }
+
+    /// Responds with the effective settings, as TOML or, where the parameter or Accept asks for it, as JSON.
+    async fn settings(&self, headers: &HeaderMap, parameters: &[(String, String)]) -> Response<Body> {
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
+        let as_json = match parameters.iter().find(|(name, _)| name == "format").map(|(_, format)| &**format)
+        {
+            None => accept.starts_with("application/json"),
+            Some("toml") => false,
+            Some("json") => true,
+            Some(_) => {
+                return problem(StatusCode::BAD_REQUEST, "the parameter format is neither toml nor json");
+            }
+        };
+        let (reply, settings) = oneshot::channel();
+        let stopping = || problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
+        if self.control.commands.send(Command::Settings { as_json, reply }).is_err() {
+            return stopping();
+        }
+        let kind = if as_json { "application/json" } else { "application/toml" };
+        match settings.await {
+            Ok(Ok(text)) => respond(StatusCode::OK, kind, text),
+            Ok(Err(text)) => problem(StatusCode::INTERNAL_SERVER_ERROR, &text),
+            Err(_) => stopping(),
+        }
     }
 
     async fn order(&self, action: Action) -> Response<Body> {

@@ -18,6 +18,8 @@ pub(super) enum Shape {
     Object(&'static [Member]),
     /// An object whose schema is defined elsewhere.
     Document,
+    /// Any value.
+    Any,
 }
 
 /// An object member: its name, its schema, and whether it is always present.
@@ -31,7 +33,7 @@ pub(super) enum Presence {
 }
 
 use Presence::{Always, Sometimes};
-use Shape::{Document, Flag, Integer, List, Map as MapOf, Maybe, Number, Object, OneOf, Text};
+use Shape::{Any, Document, Flag, Integer, List, Map as MapOf, Maybe, Number, Object, OneOf, Text};
 
 /// The document `{ "status": word }`, in some cases with a reason in `detail`.
 pub(super) const STATUS: Shape = Object(&[("status", Text, Always), ("detail", Text, Sometimes)]);
@@ -65,6 +67,22 @@ pub(super) const HEALTH: Shape = Object(&[
     ("draining", Flag, Always),
     ("maintenance", Flag, Always),
     ("checks", MapOf(&CHECK), Always),
+]);
+
+/// The document of `GET /config?format=json`.
+pub(super) const SETTINGS: Shape = Object(&[
+    ("file", Text, Always),
+    ("digest", Text, Always),
+    (
+        "settings",
+        List(&Object(&[
+            ("key", Text, Always),
+            ("value", Any, Always),
+            ("origin", Text, Always),
+            ("secret", Flag, Always),
+        ])),
+        Always,
+    ),
 ]);
 
 const HIT_RATIO: Shape = Object(&[
@@ -307,6 +325,7 @@ impl Shape {
             Maybe(shape) => json!({ "anyOf": [shape.schema(), { "type": "null" }] }),
             List(shape) => json!({ "type": "array", "items": shape.schema() }),
             Document => json!({ "type": "object" }),
+            Any => json!({}),
             MapOf(shape) => json!({ "type": "object", "additionalProperties": shape.schema() }),
             Object(members) => {
                 let properties: Map<String, Value> =

@@ -29,7 +29,7 @@ use crate::admin::control::Control;
 use crate::admin::monitor::Monitor;
 use crate::admin::{self, Access, checks, webhook};
 use crate::cache::{Cache, collected as cached};
-use crate::config::{self, Source};
+use crate::config::{self, Kept, Source};
 use crate::connection::seats::Seats;
 use crate::http2::library_refusals;
 use crate::layer::certificates;
@@ -71,7 +71,7 @@ const LAST_SPANS: Duration = Duration::from_secs(1);
 
 /// Runs the process until it is told to stop. `started` is called once every listener is bound.
 pub(crate) fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), StartError> {
-    let mut policy = config::load(&source, &environment()).map_err(StartError::Config)?;
+    let (mut policy, kept) = config::load_and_keep(&source, &environment()).map_err(StartError::Config)?;
     let dropped = Counter::default();
     let start = |target| {
         Writer::start(target, dropped.clone())
@@ -89,7 +89,7 @@ pub(crate) fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), 
         .map_err(|error| StartError::System("cannot start a runtime", error))?;
     let metrics = Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, dropped);
     let result = runtime.block_on(main(
-        source,
+        (source, kept),
         policy,
         lowered,
         metrics,
@@ -139,7 +139,7 @@ fn start_log(policy: &Policy, events: LogQueue) -> SetLevel {
 }
 
 async fn main(
-    source: Source,
+    (source, kept): (Source, Kept),
     policy: Policy,
     lowered: Option<String>,
     mut metrics: Metrics,
@@ -231,6 +231,7 @@ async fn main(
         connections,
         seats,
         set_level,
+        kept: RefCell::new(kept),
         tried: RefCell::default(),
     });
     let watched = reloader.clone();

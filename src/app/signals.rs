@@ -50,6 +50,9 @@ impl Signals {
                     Some(Command::Reload(reply)) => {
                         let _ = reply.send(supervised(reloader, Cause::Asked));
                     }
+                    Some(Command::Settings { as_json, reply }) => {
+                        let _ = reply.send(reloader.settings(as_json));
+                    }
                     Some(Command::Drain) => drain.announce(),
                     Some(Command::Quit) | None => break,
                 },

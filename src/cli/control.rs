@@ -16,8 +16,10 @@ use crate::rendering::secret::Secret;
 
 /// Timeout of a request. A reload may read many files; every other command is faster.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum bytes of a response that are read.
-const MAX_RESPONSE: u64 = 64 * 1024;
+/// Maximum bytes of a response that are read; effective settings of thousands of routes fit.
+const MAX_RESPONSE: u64 = 16 * 1024 * 1024;
+/// Maximum bytes of standard input that are read.
+const MAX_INPUT: u64 = 64 * 1024;
 
 /// How to reach the running process.
 #[derive(Clone, Debug, Args)]
@@ -34,6 +36,11 @@ pub(super) struct Admin {
 }
 
 impl Admin {
+    /// Whether the options name a process and not only its file.
+    pub(super) fn names_process(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// Returns the address and the token. The configuration file is read only for values not given as options. A
     /// command that only `reads` may fall back to the probes listener.
     fn resolve(&self, reads: bool) -> Result<(SocketAddr, Option<Secret<String>>), String> {
@@ -134,7 +141,7 @@ impl Purge {
             let mut value = value.clone();
             if value == "-" {
                 value.clear();
-                std::io::stdin().take(MAX_RESPONSE).read_to_string(&mut value)?;
+                std::io::stdin().take(MAX_INPUT).read_to_string(&mut value)?;
             }
             form.push(format!("principal={}", encoded(value.trim_end_matches(['\r', '\n']))));
         }

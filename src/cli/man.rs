@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use clap::{Arg, Command};
 
 /// The examples: what is done, and the command.
-const EXAMPLES: [(&str, &str); 8] = [
+const EXAMPLES: [(&str, &str); 9] = [
     ("Run Pillion in front of an app, without a file:", "pillion run --upstream http://127.0.0.1:3000"),
     ("Check a file; every mistake is shown at once, with its line:", "pillion check pillion.toml"),
+    ("Show the settings of a running Pillion, each with its origin:", "pillion config"),
     ("Run the test cases of a file, as a CI job does:", "pillion test pillion.test.toml"),
     ("Run with a file, which is reloaded when it is replaced:", "pillion run --config pillion.toml"),
     (

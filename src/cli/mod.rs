@@ -2,6 +2,7 @@
 
 mod check;
 mod compose;
+mod config;
 mod control;
 mod convert;
 mod demo;
@@ -39,6 +40,8 @@ enum Command {
     Run(Where),
     /// Check a configuration file and show every problem in it (exit 2 if there are any)
     Check(check::Options),
+    /// Show the effective settings of a running Pillion, or of a file: each with its origin, secrets masked
+    Config(config::Options),
     /// Run test cases of a configuration: requests, canned responses and expectations (exit 1 if one fails)
     Test(test::Options),
     /// Write a small configuration file for an app, with comments
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(place) => run::run(place, &Cli::command()),
         Command::Check(options) => check::run(options),
+        Command::Config(options) => config::run(options),
         Command::Test(options) => test::run(options),
         Command::Init(options) => init::run(options),
         Command::Demo(options) => demo::run(options),

@@ -9,6 +9,7 @@ mod address;
 pub(crate) mod cases;
 mod compile;
 pub(crate) mod diagnostic;
+mod effective;
 mod file;
 mod foreign;
 pub(crate) mod key_list;
@@ -34,6 +35,7 @@ use crate::policy::{Policy, SourceFile};
 use crate::rendering::secret::Secret;
 
 pub(crate) use crate::config::diagnostic::{Diagnostics, ReadKey};
+pub(crate) use crate::config::effective::{Kept, Settings};
 pub(crate) use crate::config::key_list::{DeclaredKey, declared_keys, markdown};
 pub(crate) use crate::config::schema::schema;
 use crate::config::secrecy::Level;
@@ -184,6 +186,11 @@ pub(crate) fn keys(
 
 /// Reads and compiles. `check`, start-up and every reload come through here.
 pub(crate) fn load(source: &Source, environment: &Environment) -> Result<Policy, LoadError> {
+    load_and_keep(source, environment).map(|(policy, _)| policy)
+}
+
+/// The same, with what tells the effective settings later.
+pub(crate) fn load_and_keep(source: &Source, environment: &Environment) -> Result<(Policy, Kept), LoadError> {
     let read = source.file.as_deref().map(SourceFile::now);
     let text = match &source.file {
         Some(path) => {
@@ -194,7 +201,9 @@ pub(crate) fn load(source: &Source, environment: &Environment) -> Result<Policy,
     let otherwise = source.embedded.map_or("(command line)", |(name, _)| name);
     let name = source.file.as_deref().unwrap_or(Path::new(otherwise));
     let read = read.map(|file| file.holding(text.as_bytes()));
-    compile::policy(name, &text, read, source, environment).map_err(LoadError::Problems)
+    let policy = compile::policy(name, &text, read, source, environment).map_err(LoadError::Problems)?;
+    let name = name.to_path_buf();
+    Ok((policy, Kept::new(name, text, source, environment)))
 }
 
 #[cfg(test)]

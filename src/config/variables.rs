@@ -18,6 +18,40 @@ pub(super) fn bare_reference(text: &str) -> Option<&str> {
     (begins && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')).then_some(name)
 }
 
+/// A reference in a text.
+pub(super) struct Reference<'a> {
+    pub name: &'a str,
+    /// The text that stands in place of a variable that is not set or is empty.
+    pub fallback: Option<&'a str>,
+}
+
+/// The references in a text, in their order, as [`replace`] finds them.
+pub(super) fn references(text: &str) -> impl Iterator<Item = Reference<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let at = rest.find("${")?;
+            let is_escaped = rest[..at].ends_with('$');
+            let after = &rest[at + 2..];
+            rest = after;
+            if !is_escaped {
+                let end = after.find('}')?;
+                rest = &after[end + 1..];
+                return Some(Reference::new(&after[..end]));
+            }
+        }
+    })
+}
+
+impl Reference<'_> {
+    fn new(inside: &str) -> Reference<'_> {
+        match inside.split_once(":-") {
+            Some((name, fallback)) => Reference { name, fallback: Some(fallback) },
+            None => Reference { name: inside, fallback: None },
+        }
+    }
+}
+
 /// Replaces the references in one string. A malformed reference, and a variable that is not set, become problems.
 pub(super) fn replace(
     text: &str,
@@ -49,10 +83,7 @@ pub(super) fn replace(
         let reference = &rest[at + 2..at + end];
         rest = &rest[at + end + 1..];
         references += 1;
-        let (name, fallback) = match reference.split_once(":-") {
-            Some((name, fallback)) => (name, Some(fallback)),
-            None => (reference, None),
-        };
+        let Reference { name, fallback } = Reference::new(reference);
         match variables.get(name).map(String::as_str).filter(|value| !value.is_empty()).or(fallback) {
             Some(value) => replaced.push_str(value),
             None if variables.contains_key(name) => {}

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use self::in_place::{Look, Saves};
-use crate::config::{self, Environment, Source};
+use crate::config::{self, Environment, Kept, Source};
 use crate::connection::seats::Seats;
 use crate::performance::Warning;
 use crate::policy::notice::{Notice, Severity};
@@ -61,6 +61,8 @@ pub(crate) struct Reloader {
     pub seats: Arc<Seats>,
     /// Sets the log level of operational events.
     pub set_level: SetLevel,
+    /// The configuration in force as it was loaded, for its effective settings.
+    pub kept: RefCell<Kept>,
     /// The files as they were at the last reload, whether it was applied or rejected.
     pub tried: RefCell<Contents>,
 }
@@ -84,6 +86,12 @@ impl Reloader {
         result
     }
 
+    /// Returns the effective settings of the configuration in force, as TOML or as JSON. The error says why not.
+    pub(crate) fn settings(&self, as_json: bool) -> Result<String, String> {
+        let settings = self.kept.borrow().settings().map_err(|error| error.to_string())?;
+        Ok(if as_json { format!("{}\n", settings.json()) } else { settings.toml() })
+    }
+
     /// Returns the generation of the current policy.
     pub(crate) fn generation(&self) -> u64 {
         self.live.load().generation
@@ -91,8 +99,8 @@ impl Reloader {
 
     fn attempt(&self, cause: Cause) -> Result<String, String> {
         *self.tried.borrow_mut() = contents(&self.live.load().policy.sources);
-        let mut policy =
-            config::load(&self.source, &(self.environment)()).map_err(|error| error.to_string())?;
+        let (mut policy, kept) =
+            config::load_and_keep(&self.source, &(self.environment)()).map_err(|error| error.to_string())?;
         if let Some(limit) = file_limit() {
             descriptors::fit(&mut policy, limit);
         }
@@ -131,6 +139,7 @@ impl Reloader {
         let snapshot = Arc::new(Snapshot::new(generation, policy, upstreams, &self.shared_state));
         self.live.store(snapshot.clone());
         watch_snapshot(&snapshot, &self.registry);
+        *self.kept.borrow_mut() = kept;
         Ok(changed)
     }
 

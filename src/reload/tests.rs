@@ -1,5 +1,7 @@
 //! Holds the keys that a reload refuses to change to those that the configuration declares to need a restart.
 
+use std::path::{Path, PathBuf};
+
 use super::{FIXED, difference, needs_restart};
 use crate::config::{self, DeclaredKey, Environment, Source, declared_keys};
 use crate::policy::Policy;
@@ -184,4 +186,40 @@ fn change_of_each_key_reaches_the_policy_and_is_refused_only_where_declared() {
     }
     assert!(held > 80, "{held}");
     assert!(silent.is_empty(), "a reload that changes these says so: {silent:?}");
+}
+
+/// The configurations of the repository.
+fn configurations() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["config", "examples"].map(|folder| std::fs::read_dir(root.join(folder)).unwrap());
+    let paths = files.into_iter().flatten().map(|file| file.unwrap().path());
+    let is_one = |path: &PathBuf| {
+        let name = path.to_string_lossy();
+        name.ends_with(".toml") && !name.ends_with(".test.toml") && !name.ends_with("-keys.toml")
+    };
+    paths.filter(is_one).collect()
+}
+
+#[test]
+fn effective_settings_written_as_a_file_make_the_same_policy() {
+    let environment = Environment { cores: 2, ..Environment::default() };
+    // Files that a configuration names are relative to its folder.
+    let load = |path: &Path, text: String| {
+        let name: &'static str = path.display().to_string().leak();
+        let source = Source { embedded: Some((name, text.leak())), ..Source::default() };
+        config::load_and_keep(&source, &environment).map(|(policy, kept)| (policy, kept.settings().unwrap()))
+    };
+    let mut held = 0;
+    for path in configurations() {
+        // Some need variables.
+        let Ok((policy, settings)) = load(&path, std::fs::read_to_string(&path).unwrap()) else { continue };
+        let text = settings.toml_with_secrets();
+        let again = load(&path, text.clone());
+        let (again, shown) = again.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(difference(&policy, &again), "nothing", "{}:\n{text}", path.display());
+        assert_eq!(needs_restart(&policy, &again), Vec::<&str>::new(), "{}", path.display());
+        assert_eq!(shown.digest(), settings.digest(), "{}", path.display());
+        held += 1;
+    }
+    assert!(held >= 8, "{held}");
 }

@@ -149,7 +149,7 @@ pub(super) fn read_route_cache(table: &Table, span: Span, p: &mut Diagnostics) -
         stale_while_revalidate: s.read(&route_cache::STALE_WHILE_REVALIDATE, p),
         stale_if_error: s.read(&route_cache::STALE_IF_ERROR, p),
         key_headers: s.read(&route_cache::KEY_HEADERS, p),
-        key_query: s.has(route_cache::KEY_QUERY.name).then(|| s.read(&route_cache::KEY_QUERY, p)),
+        key_query: s.read(&route_cache::KEY_QUERY, p),
         strip_query: s.read(&route_cache::STRIP_QUERY, p),
         key_body: s.read(&route_cache::KEY_BODY, p),
         error_500: s.read(&route_cache::ERROR_500, p),

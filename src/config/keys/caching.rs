@@ -2,8 +2,8 @@
 
 use super::declare::table;
 use super::kind::{
-    AutoSize, Durations, Optional, TEXT, Text, Texts, Value, Word, auto_size, duration, duration_to, flag,
-    optional_duration, size, texts,
+    AutoSize, Durations, Optional, TEXT, Text, Texts, Value, Word, WrittenTexts, auto_size, duration,
+    duration_to, flag, optional_duration, size, texts,
 };
 use crate::cache::invalidation::Mode;
 use crate::cache::settings::{Override, Refresh, Scope};
@@ -120,7 +120,7 @@ table! {
         "The route's own value of cache.stale_if_error, which then also covers 502 to 504 of the upstream.";
     KEY_HEADERS "key_headers": Texts = texts(&[]), Reload,
         "Request fields that are part of the cache key.";
-    KEY_QUERY "key_query": Texts = texts(&[]), Reload,
+    KEY_QUERY "key_query": WrittenTexts = WrittenTexts, Reload,
         "The only query parameters that are part of the cache key.";
     STRIP_QUERY "strip_query": Value<bool> = flag(false), Reload,
         "Whether the upstream gets the request without parameters that are not part of the cache key.";

@@ -1,7 +1,7 @@
 //! `[identity]` and `[identity.jwt]`.
 
 use super::declare::table;
-use super::kind::{Sub, Text, Texts, Value, flag, texts};
+use super::kind::{Switch, Text, Texts, Value, flag, texts};
 
 /// The default of `identity.principal`: Authorization, and the session cookies of frameworks. Names of cookies are
 /// compared without regard to case, and without the prefixes `__Secure-` and `__Host-`.
@@ -48,7 +48,7 @@ table! {
         "Where a request has its API key: \"header:NAME\", \"query:NAME\" or \"jwt:CLAIM\".";
     HASH_KEY "hash_key": Text = Text(""), Reload,
         "Secret of the keyed hash, 16 characters or more; \"\" takes a random one for each process.";
-    JWT "jwt": Sub = Sub(&jwt::TABLE), Reload,
+    JWT "jwt": Switch = Switch(&jwt::TABLE), Reload,
         "Keys and rules that verify tokens.";
 }
 

@@ -83,6 +83,11 @@ pub(crate) trait Describe {
     fn written(&self) -> Option<String> {
         self.default().as_ref().map(toml)
     }
+
+    /// Whether being written means something by itself: a file without the key is another than one with its default.
+    fn matters_where_written(&self) -> bool {
+        false
+    }
 }
 
 /// A value as a file has it.
@@ -128,6 +133,8 @@ pub(crate) trait Declared: Sync {
     fn written(&self) -> Option<String>;
     fn apply(&self) -> Apply;
     fn sentence(&self) -> &'static str;
+    /// Whether being written means something by itself: a file without the key is another than one with its default.
+    fn matters_where_written(&self) -> bool;
 }
 
 impl<K: Describe + Sync> Declared for Key<K> {
@@ -153,6 +160,10 @@ impl<K: Describe + Sync> Declared for Key<K> {
 
     fn sentence(&self) -> &'static str {
         self.sentence
+    }
+
+    fn matters_where_written(&self) -> bool {
+        self.kind.matters_where_written()
     }
 }
 

@@ -269,6 +269,33 @@ impl Kind for OptionalTexts {
     }
 }
 
+/// A list of strings, empty by default, which means something else than an empty list that is written.
+pub(crate) struct WrittenTexts;
+
+impl Describe for WrittenTexts {
+    fn form(&self) -> Form {
+        Form::List(Box::new(Form::Text))
+    }
+
+    fn default(&self) -> Option<Json> {
+        Some(Json::Array(Vec::new()))
+    }
+
+    fn matters_where_written(&self) -> bool {
+        true
+    }
+}
+
+impl Kind for WrittenTexts {
+    type Value = Option<Vec<Spanned<String>>>;
+
+    fn read(&self, name: &'static str, section: &mut Section<'_>, problems: &mut Diagnostics) -> Self::Value {
+        let is_written = section.has(name);
+        let list = section.list(name, Vec::new(), problems);
+        is_written.then_some(list)
+    }
+}
+
 /// A list of seconds.
 pub(crate) struct SecondsList(pub &'static [f64]);
 
@@ -396,6 +423,10 @@ impl Describe for WordOrTexts {
     fn default(&self) -> Option<Json> {
         Some(Json::Array(Vec::new()))
     }
+
+    fn matters_where_written(&self) -> bool {
+        true
+    }
 }
 
 /// A table.
@@ -404,6 +435,19 @@ pub(crate) struct Sub(pub &'static Table);
 impl Describe for Sub {
     fn form(&self) -> Form {
         Form::Table(self.0)
+    }
+}
+
+/// A table that switches something on by being written.
+pub(crate) struct Switch(pub &'static Table);
+
+impl Describe for Switch {
+    fn form(&self) -> Form {
+        Form::Table(self.0)
+    }
+
+    fn matters_where_written(&self) -> bool {
+        true
     }
 }
 

@@ -3,8 +3,8 @@
 use super::address::{Address, Addresses};
 use super::declare::{Form, table};
 use super::kind::{
-    AutoNumber, AutoSize, Own, Sub, Text, Texts, Value, Word, auto_number, auto_size, duration, flag, number,
-    size, size_within, texts, timeout,
+    AutoNumber, AutoSize, Own, Switch, Text, Texts, Value, Word, auto_number, auto_size, duration, flag,
+    number, size, size_within, texts, timeout,
 };
 use crate::config::table_reader::Size;
 use crate::http1::head::MAX_FIELDS;
@@ -72,7 +72,7 @@ table! {
         "How long requests in flight may take after the drain delay.";
     WATCH "watch": Value<bool> = flag(true), Reload,
         "Whether Pillion reloads when the configuration file or a certificate is replaced.";
-    TLS "tls": Sub = Sub(&server_tls::TABLE), Reload,
+    TLS "tls": Switch = Switch(&server_tls::TABLE), Reload,
         "HTTPS listeners and their certificates.";
 }
 

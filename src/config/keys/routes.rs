@@ -3,8 +3,8 @@
 use super::caching::route_cache;
 use super::declare::{Form, table};
 use super::kind::{
-    DATE, Optional, OptionalTexts, Own, Sub, TEXT, Texts, Value, WordOrTexts, code, flag, optional_duration,
-    optional_number, texts,
+    DATE, Optional, OptionalTexts, Own, Switch, TEXT, Texts, Value, WordOrTexts, code, flag,
+    optional_duration, optional_number, texts,
 };
 use crate::config::table_reader::{AutoOr, Size};
 use std::time::Duration;
@@ -17,7 +17,7 @@ table! {
     route, in routes, requires ["match"];
     MATCH "match": Optional<String> = TEXT, Reload,
         "Requests of the route, as METHOD[,METHOD] [host]path; {name} is one segment or a part of it, ** any number.";
-    WHEN "when": Sub = Sub(&when::TABLE), Reload,
+    WHEN "when": Switch = Switch(&when::TABLE), Reload,
         "Conditions on the requests that match takes; all must hold, else matching goes on below.";
     ALLOW "allow": OptionalTexts = OptionalTexts, Reload,
         "Networks, or \"private\", whose clients the route serves; others get 403.";
@@ -27,9 +27,9 @@ table! {
         "Path that takes the place of the request's own before the routes below are tried.";
     DENY "deny": Optional<u64> = optional_number(400..=599), Reload,
         "Status with which every request of the route is refused.";
-    REDIRECT "redirect": Sub = Sub(&redirect::TABLE), Reload,
+    REDIRECT "redirect": Switch = Switch(&redirect::TABLE), Reload,
         "Redirect that every request of the route gets.";
-    DEPRECATED "deprecated": Sub = Sub(&deprecated::TABLE), Reload,
+    DEPRECATED "deprecated": Switch = Switch(&deprecated::TABLE), Reload,
         "Deprecation that every response of the route announces.";
     TIMEOUT "timeout": Optional<Duration> = optional_duration(false), Reload,
         "Response timeout of the route, in place of the upstream's response_timeout.";
@@ -51,7 +51,7 @@ table! {
         "Whether responses of the route without a validator get an entity tag.";
     BROWSER_TTL "browser_ttl": Optional<Duration> = optional_duration(true), Reload,
         "Freshness lifetime that browsers get, in place of the upstream's.";
-    CACHE "cache": Sub = Sub(&route_cache::TABLE), Reload,
+    CACHE "cache": Switch = Switch(&route_cache::TABLE), Reload,
         "How responses of the route are stored.";
     LIMITS "limits": WordOrTexts = WordOrTexts("none"), Reload,
         "Names of limits that hold on this route too, or \"none\" for no quota.";

@@ -5,7 +5,7 @@ use super::content::{compression, etag};
 use super::credentials::identity;
 use super::declare::table;
 use super::fleet::redis;
-use super::kind::{Named, Sub, Tables};
+use super::kind::{Named, Sub, Switch, Tables};
 use super::limits::rate_limit;
 use super::listeners::server;
 use super::observe::{health, log, maintenance, metrics, tracing};
@@ -17,7 +17,7 @@ table! {
     root, in sections, requires [];
     SERVER "server": Sub = Sub(&server::TABLE), Reload,
         "Listeners, client connections, requests and shutdown.";
-    UPSTREAM "upstream": Sub = Sub(&upstream::TABLE), Reload,
+    UPSTREAM "upstream": Switch = Switch(&upstream::TABLE), Reload,
         "The upstream of every route that names no other.";
     UPSTREAMS "upstreams": Named = Named(&upstream::TABLE, &["url"]), Reload,
         "Further upstreams, which routes name.";

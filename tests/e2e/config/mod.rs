@@ -2,6 +2,7 @@
 //! line, a caret and the expected value. `${NAME}` comes from the environment.
 
 mod cases;
+mod effective;
 mod sections;
 
 use std::fmt::Write as _;
