@@ -104,11 +104,11 @@ pub(crate) fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), 
 }
 
 /// Says what has started, in a form for the readers of the log.
-fn announce(policy: &Policy, source: &Source, started: &Started, events: &LogQueue) {
+fn announce(policy: &Policy, (source, digest): (&Source, &str), started: &Started, events: &LogQueue) {
     use std::io::IsTerminal as _;
     let line = StartLine::new(VERSION, policy, source, &started.data, started.admin);
     match policy.log.format {
-        LogFormat::Json => line.log(),
+        LogFormat::Json => line.log(digest),
         LogFormat::Pretty if policy.log.level < tracing::Level::INFO => {}
         LogFormat::Pretty => {
             let text = line.text(io::stderr().is_terminal() && shows_colors());
@@ -177,7 +177,8 @@ async fn main(
         tracing::warn!("{lowered}");
     }
     let addresses = listeners.announce(live.load().policy.log.format);
-    announce(&live.load().policy, &source, &addresses, events);
+    shared_state.metrics.set_config(kept.digest());
+    announce(&live.load().policy, (&source, kept.digest()), &addresses, events);
     shared_state.maintenance.switch(live.load().policy.maintenance.enabled, "configuration");
     let shared = Shared {
         live: live.clone(),

@@ -44,11 +44,11 @@ impl StartLine {
         }
     }
 
-    /// Logs it with a field for each part.
-    pub(super) fn log(&self) {
+    /// Logs it with a field for each part, and the digest of the effective settings.
+    pub(super) fn log(&self, digest: &str) {
         let StartLine { version, listeners, upstreams, routes, file, page } = self;
         let page = page.as_deref().unwrap_or("off");
-        tracing::info!(version, listeners, upstreams, routes, file, page, "started");
+        tracing::info!(version, listeners, upstreams, routes, file, page, digest, "started");
     }
 
     /// Returns it as a line for people.

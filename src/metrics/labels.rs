@@ -8,6 +8,13 @@ pub(crate) struct ResultLabels {
     pub result: &'static str,
 }
 
+/// The label of the configuration in force.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct DigestLabels {
+    /// The digest of the effective settings.
+    pub digest: String,
+}
+
 /// The label of a refused connection.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct RefusedLabels {

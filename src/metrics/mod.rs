@@ -27,7 +27,7 @@ pub(crate) use labels::{RefusedLabels, ResultLabels};
 pub(crate) use process::{WORKER, read_process, read_workers};
 pub(crate) use routes::{RouteSeries, Routes, Spent};
 
-use labels::DroppedLabels;
+use labels::{DigestLabels, DroppedLabels};
 
 /// Prefix of the names of Pillion's metrics.
 const PREFIX: &str = "pillion";
@@ -95,6 +95,8 @@ pub(crate) struct Metrics {
     webhook: Family<ResultLabels, Counter>,
     /// The generation of the current policy.
     pub generation: Gauge,
+    /// One series, whose label is the digest of the effective settings.
+    config: Family<DigestLabels, Gauge>,
     /// Whether maintenance is on.
     pub maintenance: Gauge,
     pub connections: Gauge,
@@ -124,6 +126,9 @@ impl Metrics {
         registry.register("health_webhook", help, webhook.clone());
         let generation = Gauge::default();
         registry.register("config_generation", "Generation of the current configuration", generation.clone());
+        let config = Family::<DigestLabels, Gauge>::default();
+        let help = "Digest of the effective settings, without the values of secrets; always 1";
+        registry.register("config_info", help, config.clone());
         let maintenance = Gauge::default();
         registry.register("maintenance", "Whether maintenance is on (1) or off (0)", maintenance.clone());
         let connections = Gauge::default();
@@ -164,6 +169,7 @@ impl Metrics {
             reloads,
             webhook,
             generation,
+            config,
             maintenance,
             connections,
             refused,
@@ -185,6 +191,12 @@ impl Metrics {
 
     pub(crate) fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Sets the digest of the settings in force. The scrape runs on the same thread, so it never sees two digests or none.
+    pub(crate) fn set_config(&self, digest: &str) {
+        self.config.clear();
+        self.config.get_or_create(&DigestLabels { digest: digest.to_owned() }).set(1);
     }
 
     pub(crate) fn reloaded(&self, result: &'static str) {

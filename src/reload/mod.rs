@@ -74,7 +74,8 @@ impl Reloader {
         match &result {
             Ok(changed) => {
                 self.shared_state.metrics.reloaded("applied");
-                tracing::info!(generation = self.live.load().generation, changed, "configuration reloaded");
+                let (generation, kept) = (self.live.load().generation, self.kept.borrow());
+                tracing::info!(generation, changed, digest = kept.digest(), "configuration reloaded");
             }
             Err(problem) => {
                 self.shared_state.metrics.reloaded("refused");
@@ -139,6 +140,7 @@ impl Reloader {
         let snapshot = Arc::new(Snapshot::new(generation, policy, upstreams, &self.shared_state));
         self.live.store(snapshot.clone());
         watch_snapshot(&snapshot, &self.registry);
+        self.shared_state.metrics.set_config(kept.digest());
         *self.kept.borrow_mut() = kept;
         Ok(changed)
     }

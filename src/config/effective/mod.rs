@@ -26,6 +26,7 @@ pub(crate) struct Kept {
     text: Box<str>,
     variables: HashMap<String, String>,
     source: Source,
+    digest: String,
 }
 
 impl Kept {
@@ -36,7 +37,20 @@ impl Kept {
         let variables = named
             .filter_map(|name| Some((name.to_owned(), environment.variables.get(name)?.clone())))
             .collect();
-        Kept { name, text: text.into_boxed_str(), variables, source: source.clone() }
+        let mut kept = Kept {
+            name,
+            text: text.into_boxed_str(),
+            variables,
+            source: source.clone(),
+            digest: String::new(),
+        };
+        kept.digest = kept.settings().map(|settings| settings.digest()).unwrap_or_default();
+        kept
+    }
+
+    /// The digest of the settings, as [`Settings::digest`] returns it.
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// Gathers the settings. The error lists what is wrong with the form of the file.

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::harness::script::upstream;
-use crate::harness::{Folder, Pillion, Script, binary, printed, wire};
+use crate::harness::{Folder, Pillion, Script, binary, eventually, printed, wire};
 
 const TOKEN: &str = "S3CRET-of-the-operator";
 
@@ -152,4 +152,34 @@ fn config_of_a_wrong_file_names_its_problems() {
     assert!(wrong.said.contains("pillion.toml:2:7"), "{}", wrong.said);
     let missing = shown(&[folder.path("none.toml").to_str().unwrap()], &[]);
     assert!(missing.code == 2 && missing.said.contains("cannot read"), "{}", missing.said);
+}
+
+/// The digest that the metric tells.
+#[track_caller]
+fn digest(pillion: &Pillion) -> String {
+    let text = pillion.admin_get("/metrics").text();
+    let series: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("pillion_config_info{digest=\"")).collect();
+    let [one] = series.as_slice() else { panic!("{series:?}") };
+    one.strip_suffix("\"} 1").unwrap().to_owned()
+}
+
+#[test]
+fn digest_follows_the_settings_and_not_the_secrets() {
+    let app = Script::echo();
+    let first = format!("{}{}[log]\nformat = \"json\"\n", server("idle_timeout = \"1m\""), upstream(&app));
+    let pillion = Pillion::with(&first);
+    let before = digest(&pillion);
+    assert!(pillion.log().contains(&format!("\"digest\":\"{before}\"")), "{}", pillion.log());
+    pillion.reload(&first.replace(TOKEN, "another-S3CRET-token").replace("1m", "60s"));
+    assert_eq!(digest(&pillion), before);
+    pillion.reload("[upstream]\nurl = true\n");
+    assert_eq!(digest(&pillion), before, "a rejected file changes nothing");
+    pillion.reload(&first.replace("1m", "61s"));
+    let after = digest(&pillion);
+    assert_ne!(after, before);
+    let told = format!("\"digest\":\"{after}\"");
+    eventually("the reload tells the digest", || pillion.log().contains(&told).then_some(()));
+    let token = format!("authorization: Bearer {TOKEN}\r\n");
+    assert_eq!(wire::ask(pillion.admin, "GET /config?format=json", &token).json()["digest"], after.as_str());
 }

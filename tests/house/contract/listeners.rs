@@ -11,8 +11,19 @@ use super::requests::Scene;
 use crate::harness::*;
 
 /// Labels whose values are the user's own or unlimited in number. The values of `rule` are listed with the words.
-const OPEN: [&str; 10] =
-    ["route", "upstream", "address", "tier", "limit", "worker", "version", "certificate", "status", "rule"];
+const OPEN: [&str; 11] = [
+    "digest",
+    "route",
+    "upstream",
+    "address",
+    "tier",
+    "limit",
+    "worker",
+    "version",
+    "certificate",
+    "status",
+    "rule",
+];
 
 pub(crate) fn gather(facts: &mut Facts) {
     let scene = Scene::new();
