@@ -105,7 +105,7 @@ const fn endpoint(
     Endpoint { path, action, guard, summary, parameters, media }
 }
 
-pub(super) const ENDPOINTS: [Endpoint; 26] = [
+pub(super) const ENDPOINTS: [Endpoint; 27] = [
     endpoint(
         "/live",
         Action::Live,

@@ -35,7 +35,7 @@ table! {
         "Rules by which writes invalidate stored responses.";
     RATE_LIMIT "rate_limit": Sub = Sub(&rate_limit::TABLE), Reload,
         "Request limits for each client key, by its tier.";
-    REDIS "redis": Sub = Sub(&redis::TABLE), Restart,
+    REDIS "redis": Switch = Switch(&redis::TABLE), Restart,
         "The Redis by which several processes behave as one.";
     HEALTH "health": Sub = Sub(&health::TABLE), Reload,
         "Readiness and health checks.";
