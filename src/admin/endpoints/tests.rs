@@ -1,5 +1,6 @@
 //! The table of endpoints finds its paths and describes all of them.
 
+use super::openapi::operation_id;
 use super::*;
 
 #[test]
