@@ -18,6 +18,12 @@ pub(crate) enum Command {
         /// Takes the document, or why there is none.
         reply: oneshot::Sender<Result<String, String>>,
     },
+    /// Compare the configuration in force with another one by its marks.
+    Compare {
+        marks: String,
+        /// Takes the document, or what is wrong with the marks.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
     /// Start draining: `/ready` responds 503 and every response announces that its connection closes.
     Drain,
     Quit,

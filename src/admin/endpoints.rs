@@ -27,6 +27,7 @@ pub(super) enum Action {
     LimitsTop,
     Performance,
     Settings,
+    Compare,
     Reload,
     Maintenance,
     Drain,
@@ -41,7 +42,7 @@ pub(super) enum Guard {
     Admin,
     /// Requires the admin token if one is configured, because responses name paths, users and keys.
     Operator,
-    /// Requires the admin token like `Operator`. The endpoint changes state, so it takes POST.
+    /// Requires the admin token like `Operator`. The endpoint changes state or takes content, so it takes POST.
     Order,
 }
 
@@ -104,7 +105,7 @@ const fn endpoint(
     Endpoint { path, action, guard, summary, parameters, media }
 }
 
-pub(super) const ENDPOINTS: [Endpoint; 27] = [
+pub(super) const ENDPOINTS: [Endpoint; 28] = [
     endpoint(
         "/live",
         Action::Live,
@@ -277,6 +278,14 @@ pub(super) const ENDPOINTS: [Endpoint; 27] = [
         "Effective settings with their origins, secrets masked",
         &[("format", "TOML with origins in comments, or JSON", Takes::OneOf(&["toml", "json"]))],
         &["application/toml", "application/json"],
+    ),
+    endpoint(
+        "/config/compare",
+        Action::Compare,
+        Guard::Order,
+        "Tells by marks what of another configuration differs: secrets, files, rules of routes (pillion diff)",
+        &[],
+        JSON,
     ),
     endpoint(
         "/reload",

@@ -31,6 +31,8 @@ use crate::state::live_policy::Snapshot;
 
 /// Maximum length of a form body, in bytes.
 const MAX_FORM: usize = 64 * 1024;
+/// Maximum length of the marks of a configuration; those of thirty thousand routes fit.
+const MAX_MARKS: usize = 4 * 1024 * 1024;
 
 #[derive(Clone)]
 pub(super) struct Handler {
@@ -149,15 +151,11 @@ impl Handler {
             Action::CacheStats => document(StatusCode::OK, &cache::stats(control)),
             Action::CacheLookup => told(cache::lookup(control, &parameters)),
             Action::CachePurge => {
-                let wanted = BufferGoal { min: MAX_FORM + 1, max: MAX_FORM + 1, end: false };
-                let form = BufferedPrefix::waited_for(body, wanted).await.content();
-                let Some(form) = form.filter(|form| form.len() <= MAX_FORM) else {
-                    return problem(
-                        StatusCode::PAYLOAD_TOO_LARGE,
-                        &format!("the form may have at most {MAX_FORM} bytes"),
-                    );
+                let form = match content(body, MAX_FORM).await {
+                    Ok(form) => form,
+                    Err(refusal) => return *refusal,
                 };
-                parameters.extend(query::parameters(&String::from_utf8_lossy(&form)));
+                parameters.extend(query::parameters(&form));
                 if let Err(detail) = endpoint.check(&parameters) {
                     return problem(StatusCode::BAD_REQUEST, &detail);
                 }
@@ -174,6 +172,10 @@ impl Handler {
             Action::Performance => self.performance(parts, &parameters),
             Action::Maintenance => self.maintenance(&parameters),
             Action::Settings => self.settings(&parts.headers, &parameters).await,
+            Action::Compare => match content(body, MAX_MARKS).await {
+                Ok(marks) => self.compare(marks).await,
+                Err(refusal) => *refusal,
+            },
             Action::Reload | Action::Drain | Action::Quit => self.order(endpoint.action).await,
         }
     }
@@ -307,40 +309,45 @@ impl Handler {
                 return problem(StatusCode::BAD_REQUEST, "the parameter format is neither toml nor json");
             }
         };
-        let (reply, settings) = oneshot::channel();
-        let stopping = || problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
-        if self.control.commands.send(Command::Settings { as_json, reply }).is_err() {
-            return stopping();
-        }
         let kind = if as_json { "application/json" } else { "application/toml" };
-        match settings.await {
-            Ok(Ok(text)) => respond(StatusCode::OK, kind, text),
-            Ok(Err(text)) => problem(StatusCode::INTERNAL_SERVER_ERROR, &text),
-            Err(_) => stopping(),
+        match self.ask(|reply| Command::Settings { as_json, reply }).await {
+            Some(Ok(text)) => respond(StatusCode::OK, kind, text),
+            Some(Err(text)) => problem(StatusCode::INTERNAL_SERVER_ERROR, &text),
+            None => stopping(),
         }
     }
 
+    async fn compare(&self, marks: String) -> Response<Body> {
+        match self.ask(|reply| Command::Compare { marks, reply }).await {
+            Some(Ok(text)) => respond(StatusCode::OK, "application/json", text),
+            Some(Err(text)) => problem(StatusCode::BAD_REQUEST, &text),
+            None => stopping(),
+        }
+    }
+
+    /// Sends a command to the main task, and returns its reply; `None` if the process is stopping.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (sender, reply) = oneshot::channel();
+        self.control.commands.send(command(sender)).ok()?;
+        reply.await.ok()
+    }
+
     async fn order(&self, action: Action) -> Response<Body> {
-        let gone = || problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping");
         let order = match action {
             Action::Drain => Command::Drain,
             Action::Quit => Command::Quit,
             _ => {
-                let (sender, reply) = oneshot::channel();
-                if self.control.commands.send(Command::Reload(sender)).is_err() {
-                    return gone();
-                }
-                return match reply.await {
-                    Ok(Ok(text)) => {
+                return match self.ask(Command::Reload).await {
+                    Some(Ok(text)) => {
                         document(StatusCode::OK, &json!({ "status": "reloaded", "detail": text }))
                     }
-                    Ok(Err(text)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &text),
-                    Err(_) => gone(),
+                    Some(Err(text)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &text),
+                    None => stopping(),
                 };
             }
         };
         if self.control.commands.send(order).is_err() {
-            return gone();
+            return stopping();
         }
         document(StatusCode::ACCEPTED, &json!({ "status": "draining" }))
     }
@@ -350,6 +357,23 @@ impl Handler {
 fn wants_page(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
     accept.contains("text/html")
+}
+
+fn stopping() -> Response<Body> {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping")
+}
+
+/// Reads the content of a request; refuses one of more than `max` bytes.
+async fn content(body: Body, max: usize) -> Result<String, Box<Response<Body>>> {
+    let wanted = BufferGoal { min: max + 1, max: max + 1, end: false };
+    let content = BufferedPrefix::waited_for(body, wanted).await.content();
+    match content.filter(|content| content.len() <= max) {
+        Some(content) => Ok(String::from_utf8_lossy(&content).into_owned()),
+        None => {
+            let detail = format!("the content may have at most {max} bytes");
+            Err(Box::new(problem(StatusCode::PAYLOAD_TOO_LARGE, &detail)))
+        }
+    }
 }
 
 fn told(report: Report) -> Response<Body> {

@@ -85,6 +85,14 @@ pub(super) const SETTINGS: Shape = Object(&[
     ),
 ]);
 
+/// The document of `POST /config/compare`.
+pub(super) const COMPARED: Shape = Object(&[
+    ("digest", Text, Always),
+    ("secrets", List(&Text), Always),
+    ("files", List(&Text), Always),
+    ("routes", List(&Integer), Always),
+]);
+
 const HIT_RATIO: Shape = Object(&[
     ("hits", Integer, Always),
     ("lookups", Integer, Always),

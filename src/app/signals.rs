@@ -53,6 +53,9 @@ impl Signals {
                     Some(Command::Settings { as_json, reply }) => {
                         let _ = reply.send(reloader.settings(as_json));
                     }
+                    Some(Command::Compare { marks, reply }) => {
+                        let _ = reply.send(reloader.compare(&marks));
+                    }
                     Some(Command::Drain) => drain.announce(),
                     Some(Command::Quit) | None => break,
                 },

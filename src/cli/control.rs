@@ -88,6 +88,15 @@ impl Admin {
     }
 }
 
+impl Admin {
+    /// Returns whether the response to a POST request is a success (2xx), and its body.
+    pub(super) fn send(&self, path: &str, content: &str) -> Result<(bool, String), String> {
+        let (address, token) = self.resolve(false)?;
+        let (fine, _, body) = exchange(address, "POST", path, content, token.as_ref(), TIMEOUT)?;
+        Ok((fine, body.trim_end().to_owned()))
+    }
+}
+
 /// The state of maintenance to switch to.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Maintenance {

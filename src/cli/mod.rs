@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod convert;
 mod demo;
+mod diff;
 mod explain;
 mod generate;
 mod health;
@@ -42,6 +43,8 @@ enum Command {
     Check(check::Options),
     /// Show the effective settings of a running Pillion, or of a file: each with its origin, secrets masked
     Config(config::Options),
+    /// Show what another file would change: against a running Pillion, or against an older file (exit 1 if anything)
+    Diff(diff::Options),
     /// Run test cases of a configuration: requests, canned responses and expectations (exit 1 if one fails)
     Test(test::Options),
     /// Write a small configuration file for an app, with comments
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Run(place) => run::run(place, &Cli::command()),
         Command::Check(options) => check::run(options),
         Command::Config(options) => config::run(options),
+        Command::Diff(options) => diff::run(options),
         Command::Test(options) => test::run(options),
         Command::Init(options) => init::run(options),
         Command::Demo(options) => demo::run(options),

@@ -7,6 +7,7 @@
 
 mod address;
 pub(crate) mod cases;
+pub(crate) mod changes;
 mod compile;
 pub(crate) mod diagnostic;
 mod effective;
@@ -35,7 +36,7 @@ use crate::policy::{Policy, SourceFile};
 use crate::rendering::secret::Secret;
 
 pub(crate) use crate::config::diagnostic::{Diagnostics, ReadKey};
-pub(crate) use crate::config::effective::{Kept, Settings};
+pub(crate) use crate::config::effective::{Kept, Settings, toml_value};
 pub(crate) use crate::config::key_list::{DeclaredKey, declared_keys, markdown};
 pub(crate) use crate::config::schema::schema;
 use crate::config::secrecy::Level;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use self::in_place::{Look, Saves};
+use crate::config::changes::{Compared, Marks};
 use crate::config::{self, Environment, Kept, Source};
 use crate::connection::seats::Seats;
 use crate::performance::Warning;
@@ -91,6 +92,18 @@ impl Reloader {
     pub(crate) fn settings(&self, as_json: bool) -> Result<String, String> {
         let settings = self.kept.borrow().settings().map_err(|error| error.to_string())?;
         Ok(if as_json { format!("{}\n", settings.json()) } else { settings.toml() })
+    }
+
+    /// Compares the configuration in force with another one, of which there are only marks, in JSON. The error says what
+    /// is wrong with them.
+    pub(crate) fn compare(&self, marks: &str) -> Result<String, String> {
+        let marks: Marks = serde_json::from_str(marks).map_err(|error| format!("the marks: {error}"))?;
+        let settings = self.kept.borrow().settings().map_err(|error| error.to_string())?;
+        let snapshot = self.live.load();
+        let rules = |place: usize| snapshot.rules(u32::try_from(place).ok());
+        let differing = marks.compare(&settings, &snapshot.policy, &rules)?;
+        let compared = Compared { digest: settings.digest(), differing };
+        serde_json::to_string(&compared).map_err(|error| error.to_string())
     }
 
     /// Returns the generation of the current policy.

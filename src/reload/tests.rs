@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{FIXED, difference, needs_restart};
+use crate::config::changes::{Change, Effect, Kind, Listing, Marks, Pairing, changes};
 use crate::config::{self, DeclaredKey, Environment, Source, declared_keys};
 use crate::policy::Policy;
+use crate::state::route_digest;
 
 /// Enough for every key that needs another one.
 const BASE: &[(&str, &str)] = &[
@@ -95,10 +97,31 @@ fn load(text: String) -> Policy {
 }
 
 /// The base with one key set.
-fn with(changed: Option<(&str, &str)>) -> Policy {
+fn text_with(changed: Option<(&str, &str)>) -> String {
     let is_other = |(path, _): &&(&str, &str)| changed.is_none_or(|(other, _)| *path != other);
     let lines = BASE.iter().filter(is_other).copied().chain(changed);
-    load(lines.map(|(path, value)| format!("{path} = {value}\n")).collect())
+    lines.map(|(path, value)| format!("{path} = {value}\n")).collect()
+}
+
+fn with(changed: Option<(&str, &str)>) -> Policy {
+    load(text_with(changed))
+}
+
+/// The changes from the base to the base with one key set.
+fn changes_with(changed: (&str, &str)) -> Vec<Change> {
+    let load = |text: String| {
+        let source = Source { embedded: Some(("test", text.leak())), ..Source::default() };
+        config::load_and_keep(&source, &Environment::default())
+            .map(|(policy, kept)| (policy, kept.settings().unwrap()))
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
+    let ((before, old), (after, new)) = (load(text_with(None)), load(text_with(Some(changed))));
+    let rules = |policy: &Policy| route_digest::local(policy, policy.routes.unmatched());
+    let (one, other) = (Listing::new(&old), Listing::new(&new));
+    let pairing = Pairing::new(&one, &other);
+    let marks = Marks::new(&new, &after, &pairing, &|_| rules(&after)).unwrap();
+    let differing = marks.compare(&old, &before, &|_| rules(&before)).unwrap();
+    changes(&one, &other, &pairing, &differing)
 }
 
 /// Another value than the default, where its form is all that counts.
@@ -182,6 +205,16 @@ fn change_of_each_key_reaches_the_policy_and_is_refused_only_where_declared() {
         if !key.restart && told == "nothing" {
             silent.push(key.path.clone());
         }
+        let told = changes_with((&key.path, &value));
+        let names = |change: &Change| match &change.kind {
+            Kind::Set { setting, .. } | Kind::Secret { setting } => *setting == key.path,
+            _ => false,
+        };
+        let named: Vec<&Change> = told.iter().filter(|change| names(change)).collect();
+        let restarts = named.iter().any(|change| change.effects.contains(&Effect::Restart));
+        assert!(named.len() == 1 && restarts == key.restart, "{} = {value}: {told:#?}", key.path);
+        let others = told.iter().filter(|change| !names(change) && change.kind != Kind::Rules).count();
+        assert_eq!(others, 0, "{} = {value}: {told:#?}", key.path);
         held += 1;
     }
     assert!(held > 80, "{held}");

@@ -93,6 +93,7 @@ fn shape(endpoint: &Endpoint) -> &'static Shape {
         (Action::Performance, "/performance/system") => &schemas::SYSTEM,
         (Action::Performance, _) => &schemas::SINGLE,
         (Action::Settings, _) => &schemas::SETTINGS,
+        (Action::Compare, _) => &schemas::COMPARED,
         _ => &schemas::STATUS,
     }
 }
@@ -125,6 +126,7 @@ fn refusals(endpoint: &Endpoint) -> Vec<(&'static str, &'static str, bool)> {
             vec![("422", "the configuration file is invalid; the current configuration stays", false)]
         }
         Action::CachePurge => vec![("413", "the form is too long", false)],
+        Action::Compare => vec![("413", "the marks are too long", false)],
         Action::LimitsStatus => vec![("404", "no key has this name, hash or address", false)],
         _ => Vec::new(),
     };

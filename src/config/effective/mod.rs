@@ -17,6 +17,7 @@ use crate::config::secrecy::Level;
 use crate::config::source::{Environment, Source};
 use crate::config::{value, variables};
 
+pub(crate) use render::value as toml_value;
 pub(crate) use settings::Settings;
 
 /// A configuration as it was loaded: the text, the variables it refers to, and the options that override it. Its

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::settings::{Setting, Settings, Step, quoted, text};
 
 /// A value of TOML.
-fn value(of: &Json) -> String {
+pub(crate) fn value(of: &Json) -> String {
     match of {
         Json::String(string) => text(string),
         Json::Array(items) => format!("[{}]", items.iter().map(value).collect::<Vec<_>>().join(", ")),
@@ -88,8 +88,7 @@ impl Settings {
             .map(|setting| {
                 json!({
                     "key": setting.key(),
-                    // An empty table.
-                    "value": setting.value.clone().unwrap_or_else(|| json!({})),
+                    "value": setting.shown(),
                     "origin": setting.origin.to_string(),
                     "secret": setting.secret.is_some(),
                 })

@@ -57,6 +57,11 @@ impl Setting {
     pub(crate) fn key(&self) -> String {
         name_of(&self.path)
     }
+
+    /// The value as documents show it; an empty table where it is one.
+    pub(crate) fn shown(&self) -> Json {
+        self.value.clone().unwrap_or_else(|| Json::Object(serde_json::Map::new()))
+    }
 }
 
 /// All settings of a configuration. Those of a table come before those of the tables in it.
