@@ -25,6 +25,7 @@ pub(super) enum Action {
     Fleet,
     LimitsStatus,
     LimitsTop,
+    LimitsReset,
     Performance,
     Settings,
     Compare,
@@ -105,7 +106,7 @@ const fn endpoint(
     Endpoint { path, action, guard, summary, parameters, media }
 }
 
-pub(super) const ENDPOINTS: [Endpoint; 28] = [
+pub(super) const ENDPOINTS: [Endpoint; 29] = [
     endpoint(
         "/live",
         Action::Live,
@@ -232,6 +233,14 @@ pub(super) const ENDPOINTS: [Endpoint; 28] = [
         Guard::Operator,
         "Keys that are limited most often, by name or hash",
         &[("n", "maximum number of keys", Takes::Rows)],
+        JSON,
+    ),
+    endpoint(
+        "/limits/reset",
+        Action::LimitsReset,
+        Guard::Order,
+        "Forgets what one key used; where limits are shared, in Redis too",
+        &[("key", "name in the file of keys, hash as /limits/top shows it, or IP address", Takes::Required)],
         JSON,
     ),
     endpoint(

@@ -167,7 +167,8 @@ impl Handler {
                     problem(StatusCode::NOT_FOUND, "this process is in no fleet: [redis] is not configured")
                 }
             },
-            Action::LimitsStatus => told(limits::status(control, &parameters)),
+            Action::LimitsStatus => told(limits::status(control, &parameters).await),
+            Action::LimitsReset => told(limits::reset(control, &parameters).await),
             Action::LimitsTop => told(limits::top(control, &parameters)),
             Action::Performance => self.performance(parts, &parameters),
             Action::Maintenance => self.maintenance(&parameters),

@@ -13,6 +13,7 @@ use crate::limit::cells::{Cell, Key};
 use crate::limit::tier::Tier;
 use crate::policy::limits::{LimitPolicy, ListedKey};
 use crate::runtime::clock;
+use crate::state::live_policy::Snapshot;
 
 /// Number of keys listed if the request does not say.
 const USUALLY_SHOWN: usize = 20;
@@ -31,10 +32,9 @@ fn hex(hash: u128) -> String {
     format!("{hash:032x}")
 }
 
-/// Handles `GET /limits/status?key=`. The key is a name from the key file, a hash as `/limits/top` shows it, or an
-/// address.
-pub(super) fn status(control: &Control, parameters: &[(String, String)]) -> Report {
-    let snapshot = control.live.load();
+/// Returns the partition hash of the key that a request names: by a name from the key file, a hash as `/limits/top`
+/// shows it, or an address.
+fn partition(snapshot: &Snapshot, parameters: &[(String, String)]) -> Result<u128, (StatusCode, String)> {
     let policy = &snapshot.policy.limits;
     let Some((_, given)) = parameters.iter().find(|(name, _)| name == "key") else {
         return Err(refused(
@@ -48,31 +48,41 @@ pub(super) fn status(control: &Control, parameters: &[(String, String)]) -> Repo
         .ok()
         .map(|address| snapshot.policy.identity.hasher().network(&policy.network(address)));
     let by_hash = (given.len() == 32).then(|| u128::from_str_radix(given, 16).ok()).flatten();
-    let Some(hash) = by_name.map(|key| key.partition).or(by_address).or(by_hash) else {
-        return Err((
+    by_name.map(|key| key.partition).or(by_address).or(by_hash).ok_or_else(|| {
+        (
             StatusCode::NOT_FOUND,
             format!("{given:?} is neither a name in the file of keys, nor a hash, nor an IP address"),
-        ));
-    };
+        )
+    })
+}
+
+/// Handles `GET /limits/status?key=`. Where limits are shared, Redis is asked for their state.
+pub(super) async fn status(control: &Control, parameters: &[(String, String)]) -> Report {
+    let snapshot = control.live.load_full();
+    let policy = &snapshot.policy.limits;
+    let hash = partition(&snapshot, parameters)?;
     let limiter = &control.shared_state.limiter;
     let now = clock::now();
     let own = listed(policy, hash);
     let of = |cell: &mut Cell| (cell.key(), cell.allowed, cell.limited);
-    let Some((key, allowed, limited)) = limiter.cells.find(hash, of) else {
-        let name = own.and_then(|key| key.name.clone());
-        return Ok(json!({ "key": hex(hash), "name": name, "held": false, "limits": [] }));
-    };
+    let cell = limiter.cells.find(hash, of);
     // The tiers of past requests are not recorded, so every tier on which the key has used quota is shown.
     let tiers: Vec<&Arc<Tier>> = match own {
         Some(own) => vec![&own.tier],
         None => policy.tiers.iter().collect(),
     };
+    let shared = limiter.shared.as_ref().filter(|shared| !shared.is_away());
     let mut limits = Vec::new();
     for tier in tiers {
-        for (at, standing) in limiter.standing(hash, tier, now).unwrap_or_default() {
-            let Some(limit) = tier.limits.get(at) else { continue };
-            let untouched = standing.remaining == limit.quota.burst.get();
-            if own.is_none() && untouched && tier.name != policy.default.name {
+        let there = match shared {
+            Some(shared) => shared.look(hash, &tier.limits).await.ok(),
+            None => None,
+        };
+        let here = limiter.standing(hash, tier, now).unwrap_or_default();
+        let here = here.iter().map(|(_, standing)| (standing.remaining, standing.wait.unwrap_or_default()));
+        for (limit, (remaining, full_in)) in tier.limits.iter().zip(there.unwrap_or_else(|| here.collect())) {
+            let untouched = remaining == limit.quota.burst.get();
+            if own.is_none() && untouched && (cell.is_none() || tier.name != policy.default.name) {
                 continue;
             }
             limits.push(json!({
@@ -81,16 +91,37 @@ pub(super) fn status(control: &Control, parameters: &[(String, String)]) -> Repo
                 "rate": limit.quota.count,
                 "period_seconds": limit.quota.period.as_secs(),
                 "burst": limit.quota.burst,
-                "remaining": standing.remaining,
-                "full_in_seconds": standing.wait.unwrap_or_default().as_secs_f64(),
+                "remaining": remaining,
+                "full_in_seconds": full_in.as_secs_f64(),
                 "shadow": tier.shadow,
             }));
         }
     }
-    let mut told = shown(policy, key, allowed, limited);
-    told["held"] = true.into();
+    let mut told = match cell {
+        Some((key, allowed, limited)) => shown(policy, key, allowed, limited),
+        None => json!({ "key": hex(hash), "name": own.and_then(|key| key.name.clone()) }),
+    };
+    if cell.is_none() && shared.is_none() {
+        limits.clear();
+    }
+    told["held"] = cell.is_some().into();
+    told["shared"] = shared.is_some().into();
     told["limits"] = limits.into();
     Ok(told)
+}
+
+/// Handles `POST /limits/reset?key=`: forgets what a key used, here and, where limits are shared, in Redis.
+pub(super) async fn reset(control: &Control, parameters: &[(String, String)]) -> Report {
+    let snapshot = control.live.load_full();
+    let hash = partition(&snapshot, parameters)?;
+    let limiter = &control.shared_state.limiter;
+    if let Some(shared) = &limiter.shared {
+        shared.reset(hash).await.map_err(|error| {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("the limits were not reset in Redis: {error}"))
+        })?;
+    }
+    let held = limiter.reset(hash);
+    Ok(json!({ "key": hex(hash), "held": held, "shared": limiter.shared.is_some() }))
 }
 
 fn shown(policy: &LimitPolicy, key: Key, allowed: u32, limited: u32) -> Value {

@@ -192,6 +192,7 @@ pub(super) const LIMITS_STATUS: Shape = Object(&[
     ("allowed", Integer, Sometimes),
     ("limited", Integer, Sometimes),
     ("held", Flag, Always),
+    ("shared", Flag, Always),
     (
         "limits",
         List(&Object(&[
@@ -207,6 +208,10 @@ pub(super) const LIMITS_STATUS: Shape = Object(&[
         Always,
     ),
 ]);
+
+/// The document of `POST /limits/reset`.
+pub(super) const LIMITS_RESET: Shape =
+    Object(&[("key", Text, Always), ("held", Flag, Always), ("shared", Flag, Always)]);
 
 /// The document of `GET /limits/top`.
 pub(super) const LIMITS_TOP: Shape = Object(&[

@@ -9,6 +9,7 @@ use crate::fleet::process::Fleet;
 use crate::fleet::redis_server::RedisServer;
 use crate::fleet::run;
 use crate::fleet::seal::Keys;
+use crate::limit::shared::SharedLimits;
 use crate::metrics::Metrics;
 use crate::policy::{FleetPolicy, Policy};
 use crate::redis::collected as links;
@@ -29,6 +30,13 @@ pub(super) fn join(
     let fleet = Arc::new(Fleet::new(keys, cache.clone(), name(), version, timeout, on_lost));
     metrics.collect(Box::new(fleets::Collected(fleet.clone())));
     (fleet, links)
+}
+
+/// Builds the limits that are counted with the other processes, if there are any.
+pub(super) fn limits(policy: &Policy, fleet: Option<&Fleet>, links: Option<&Links>) -> Option<SharedLimits> {
+    let policy = policy.fleet.as_ref()?;
+    let (link, live) = (links?.log.clone(), fleet?.live.clone());
+    Some(SharedLimits::new(policy.limits?, link, &policy.settings.prefix, live))
 }
 
 /// Connects to Redis, and takes part in the fleet from here on.

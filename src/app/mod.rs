@@ -268,12 +268,13 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     metrics.collect(Box::new(cached::Collected(cache.clone())));
     let buffers = Arc::new(BufferMemory::new(policy.server.buffer_memory));
     metrics.collect(Box::new(buffered::Collected(buffers.clone())));
-    let limiter = Arc::new(Limiter::new(policy.limits.max_keys, clock::now()));
-    metrics.collect(Box::new(limits::Collected(limiter.clone())));
     let performance = Arc::new(Performance::new(policy.metrics.max_routes));
     metrics.collect(Box::new(judged::Collected(performance.clone())));
     let (fleet, redis) =
         policy.fleet.as_ref().map(|policy| fleet::join(policy, VERSION, &cache, &mut metrics)).unzip();
+    let shared = fleet::limits(policy, fleet.as_deref(), redis.as_ref());
+    let limiter = Arc::new(Limiter::new(policy.limits.max_keys, clock::now()).with_shared(shared));
+    metrics.collect(Box::new(limits::Collected(limiter.clone())));
     metrics.generation.set(1);
     let maintenance = Arc::new(Maintenance::new(metrics.maintenance.clone()));
     let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));

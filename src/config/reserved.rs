@@ -1,33 +1,24 @@
 //! Keys of the contract whose features are not built yet. They are read and checked like any other, so a file written
 //! for them is right or wrong today as it will be then; and refused, so that nobody relies on what is not there.
 
-use std::time::Duration;
-
 use crate::config::diagnostic::Diagnostics;
 use crate::config::table_reader::{FromNode, Section, nearest};
 use crate::config::value::{Node, Value};
 
 #[derive(Clone, Copy)]
 enum Shape {
-    Bool,
     Text,
     Word(&'static [&'static str]),
-    Span,
-    Number,
 }
 
-use Shape::{Bool, Number, Span, Text, Word};
+use Shape::{Text, Word};
 
 /// Keys of `[redis]` whose features are still to come.
 const REDIS: &[(&str, Shape)] = &[
-    ("soft_timeout", Span),
     ("cache", Word(&["shared", "all", "off"])),
     ("cache_url", Text),
     ("max_object_size", Text),
-    ("rate_limit", Bool),
-    ("on_error", Word(&["local", "open", "closed"])),
     ("read_your_writes", Word(&["off", "cookie", "header"])),
-    ("replicas", Number),
 ];
 
 /// Reads the later keys of `[redis]`.
@@ -58,9 +49,7 @@ fn fits(value: &Value, shape: Shape) -> Result<(), String> {
         T::from_value(value).map(|_| ()).ok_or_else(|| T::EXPECTED.to_owned())
     }
     match shape {
-        Bool => check_value::<bool>(value),
         Text => check_value::<String>(value),
-        Span => check_value::<Duration>(value),
         Word(words) => match value {
             Value::String(text) if words.contains(&text.as_str()) => Ok(()),
             Value::String(text) => Err(match nearest(text, words) {
@@ -69,7 +58,6 @@ fn fits(value: &Value, shape: Shape) -> Result<(), String> {
             }),
             _ => Err(format!("one of {}", words.join(", "))),
         },
-        Number => check_value::<u64>(value),
     }
 }
 

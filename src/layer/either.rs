@@ -1,4 +1,5 @@
-//! A future for a response that is ready at once, or for the response of the layer below.
+//! A future for a response that is ready at once, for the response of the layer below, or for one that comes after a
+//! wait.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,10 +10,11 @@ use http::Response;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 
-/// A ready response, or the future of the layer below.
+/// A ready response, the future of the layer below, or one that waits first.
 pub(super) enum Either<F> {
     Ready(Option<Box<Result<Response<Body>, BoxError>>>),
     Below(F),
+    Later(Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>>>>),
 }
 
 impl<F> Either<F> {
@@ -37,6 +39,7 @@ where
                 response.take().map_or(Poll::Pending, |response| Poll::Ready(*response))
             }
             Either::Below(future) => Pin::new(future).poll(cx),
+            Either::Later(future) => future.as_mut().poll(cx),
         }
     }
 }

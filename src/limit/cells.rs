@@ -10,6 +10,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use super::gcra::Nanoseconds;
+use super::shared::standing::Shared;
 use super::tier::IN_FLIGHT;
 use crate::rendering::words::words;
 
@@ -65,11 +66,13 @@ impl Entry {
 }
 
 /// The state of one key.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Cell {
     /// The hash in two halves: as one value it would align the cell to 16 bytes.
     key: [u64; 2],
     entries: SmallVec<[Entry; USUAL_ENTRIES]>,
+    /// Its leases, where limits are shared.
+    shared: Option<Box<Shared>>,
     /// Number of requests that conformed; saturates.
     pub allowed: u32,
     pub limited: u32,
@@ -78,7 +81,14 @@ pub(crate) struct Cell {
 
 impl Cell {
     fn new(key: Key) -> Cell {
-        Cell { key: halves(key.hash), entries: SmallVec::new(), allowed: 0, limited: 0, kind: key.kind }
+        Cell {
+            key: halves(key.hash),
+            entries: SmallVec::new(),
+            shared: None,
+            allowed: 0,
+            limited: 0,
+            kind: key.kind,
+        }
     }
 
     pub(crate) fn key(&self) -> Key {
@@ -88,6 +98,25 @@ impl Cell {
     fn hash(&self) -> u128 {
         let [high, low] = self.key;
         u128::from(high) << 64 | u128::from(low)
+    }
+
+    /// The part of shared limits.
+    pub(super) fn shared(&mut self) -> &mut Shared {
+        self.shared.get_or_insert_default()
+    }
+
+    /// The same, if there is one.
+    pub(super) fn known(&self) -> Option<&Shared> {
+        self.shared.as_deref()
+    }
+
+    /// Forgets all that the key used, but not its requests in flight.
+    pub(super) fn reset(&mut self) {
+        self.entries.retain(|entry| entry.rule & IN_FLIGHT != 0);
+        if let Some(shared) = &mut self.shared {
+            shared.reset();
+        }
+        (self.allowed, self.limited) = (0, 0);
     }
 
     /// Returns the value of a rule; 0 if there is none.
@@ -119,7 +148,8 @@ impl Cell {
             (_, 0) => 0,
             _ => Nanoseconds::MAX,
         };
-        self.entries.iter().map(full_at).max().unwrap_or(0)
+        let shared = self.shared.as_ref().map_or(0, |shared| shared.over_at());
+        self.entries.iter().map(full_at).max().unwrap_or(0).max(shared)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The metrics of the limits.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use prometheus_client::collector::Collector;
@@ -11,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Limiter;
 use super::counters::{Series, Verdict};
+use super::shared::SharedLimits;
 
 pub(crate) struct Collected(pub Arc<Limiter>);
 
@@ -66,6 +68,22 @@ impl Collector for Collected {
             let counter = ConstCounter::new(cell.get());
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
-        Ok(())
+        limiter.shared.as_ref().map_or(Ok(()), |shared| encode_shared(shared, &mut encoder))
     }
+}
+
+fn encode_shared(shared: &SharedLimits, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let counters = &shared.counters;
+    let help = "Questions to Redis about shared limits, by result";
+    let mut family = encoder.encode_descriptor("limit_shared_questions", help, None, MetricType::Counter)?;
+    for (result, count) in [("answered", &counters.answered), ("failed", &counters.failed)] {
+        let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+        counter.encode(family.encode_family(&[("result", result)])?)?;
+    }
+    let help = "Requests whose shared limits were decided without Redis, by redis.on_error";
+    let counter = ConstCounter::new(counters.alone.load(Ordering::Relaxed));
+    counter.encode(encoder.encode_descriptor("limit_shared_alone", help, None, MetricType::Counter)?)?;
+    let help = "Whether limits are counted with the other processes of the fleet: 1 is yes";
+    let gauge = ConstGauge::new(i64::from(!shared.is_away()));
+    gauge.encode(encoder.encode_descriptor("limit_shared", help, None, MetricType::Gauge)?)
 }

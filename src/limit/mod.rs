@@ -7,21 +7,26 @@
 pub(crate) mod cells;
 pub(crate) mod collected;
 pub(crate) mod counters;
+mod decide;
 pub(crate) mod gcra;
 pub(crate) mod gradient;
+pub(crate) mod shared;
 pub(crate) mod tier;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use tokio::sync::futures::OwnedNotified;
 
-use crate::runtime::clock::Instant;
+use crate::runtime::clock::{self, Instant};
 use cells::{Cell, Cells, Key};
 use counters::Counters;
 use gcra::Nanoseconds;
-use tier::{Concurrency, NameId, Tier};
+use shared::{Open, SharedLimits};
+use tier::{Concurrency, Limit, NameId, Tier};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask<'a> {
@@ -33,6 +38,18 @@ pub(crate) struct Ask<'a> {
     pub cost: NonZeroU32,
     /// The limit of requests in flight on the route.
     pub concurrency: Option<Concurrency>,
+}
+
+impl<'a> Ask<'a> {
+    /// The limits that hold for the request, each with its index in the tier.
+    fn limits(&self) -> impl Iterator<Item = (usize, &'a Limit)> + use<'a> {
+        let tier = self.tier;
+        self.named.into_iter().flat_map(move |named| tier.limits_on(named))
+    }
+
+    fn has_quota(&self) -> bool {
+        self.limits().next().is_some()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,19 +78,35 @@ pub(crate) struct Verdict {
     pub closest: Option<Standing>,
     /// Held while the request is in flight.
     pub permit: Option<Permit>,
+    /// Whether the request is refused because Redis is away and limits are to be closed then.
+    pub unavailable: bool,
 }
 
 impl Verdict {
     pub(crate) fn conforms(&self) -> bool {
-        self.violated.is_empty()
+        self.violated.is_empty() && !self.unavailable
     }
 }
+
+/// The answer to a request.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Decided(Verdict),
+    /// Redis has to be asked; [`Limiter::wait`] waits for it.
+    Undecided(Undecided),
+}
+
+/// A request whose limits are not decided yet.
+#[derive(Debug)]
+pub(crate) struct Undecided(OwnedNotified);
 
 /// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     pub cells: Cells,
     pub counters: Counters,
+    /// The limits that all processes of a fleet count together.
+    pub shared: Option<Arc<SharedLimits>>,
     /// The origin of all TATs, for the life of the process.
     origin: Instant,
 }
@@ -81,7 +114,12 @@ pub(crate) struct Limiter {
 impl Limiter {
     /// Creates a limiter of at most `max_keys` cells, whose clock begins at `origin`.
     pub(crate) fn new(max_keys: usize, origin: Instant) -> Limiter {
-        Limiter { cells: Cells::new(max_keys), counters: Counters::default(), origin }
+        Limiter { cells: Cells::new(max_keys), counters: Counters::default(), shared: None, origin }
+    }
+
+    /// The same, with limits that are counted with other processes.
+    pub(crate) fn with_shared(self, shared: Option<SharedLimits>) -> Limiter {
+        Limiter { shared: shared.map(Arc::new), ..self }
     }
 
     /// Returns the time on the limiter's clock. It begins at 1, because 0 is the TAT of an unknown key.
@@ -90,95 +128,104 @@ impl Limiter {
         u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1)
     }
 
+    /// Returns the present time on the limiter's clock.
+    fn now(&self) -> Nanoseconds {
+        self.since_origin(clock::now())
+    }
+
     /// Decides about a request, and takes from the quotas if it conforms.
-    pub(crate) fn ask(self: &Arc<Self>, ask: &Ask<'_>, now: Instant) -> Verdict {
+    pub(crate) fn ask(self: &Arc<Self>, ask: &Ask<'_>, now: Instant) -> Answer {
         let now = self.since_origin(now);
-        self.cells.with(ask.key, ask.tier.overflow, now, |cell| {
-            let mut verdict = decide(cell, ask, now);
-            let counted = if verdict.conforms() { &mut cell.allowed } else { &mut cell.limited };
-            *counted = counted.saturating_add(1);
-            if let (true, Some(concurrency)) = (verdict.conforms(), ask.concurrency) {
-                let hash = cell.key().hash;
-                verdict.permit = Some(Permit { limiter: self.clone(), hash, rule: concurrency.rule });
+        match &self.shared {
+            Some(shared) if ask.has_quota() => self.ask_shared(shared, ask, now),
+            _ => Answer::Decided(self.ask_here(ask, now)),
+        }
+    }
+
+    /// Waits for the decision about a request, for a bounded time.
+    pub(crate) async fn wait(self: &Arc<Self>, ask: &Ask<'_>, undecided: Undecided) -> Verdict {
+        let Some(shared) = &self.shared else { return self.ask_here(ask, self.now()) };
+        let decided = async {
+            let mut undecided = undecided;
+            loop {
+                undecided.0.await;
+                match self.ask(ask, clock::now()) {
+                    Answer::Decided(verdict) => return verdict,
+                    // Others spent what came.
+                    Answer::Undecided(again) => undecided = again,
+                }
             }
-            verdict
+        };
+        match tokio::time::timeout(shared.settings.patience, decided).await {
+            Ok(verdict) => verdict,
+            Err(_) => self.ask_alone(shared, ask, self.now()),
+        }
+    }
+
+    fn ask_here(self: &Arc<Self>, ask: &Ask<'_>, now: Nanoseconds) -> Verdict {
+        self.cells.with(ask.key, ask.tier.overflow, now, |cell| {
+            let verdict = decide::here(cell, ask, now);
+            self.conclude(cell, ask, verdict)
         })
+    }
+
+    fn ask_shared(self: &Arc<Self>, shared: &Arc<SharedLimits>, ask: &Ask<'_>, now: Nanoseconds) -> Answer {
+        let is_away = shared.is_away();
+        if is_away && !shared.may_probe(now) {
+            return Answer::Decided(self.ask_alone(shared, ask, now));
+        }
+        let asked: Result<Verdict, Box<Open>> = self.cells.with(ask.key, ask.tier.overflow, now, |cell| {
+            let verdict = match shared::is_shared(cell) {
+                true => decide::shared(cell, shared, ask, now)?,
+                false => decide::here(cell, ask, now),
+            };
+            Ok(self.conclude(cell, ask, verdict))
+        });
+        let (done, demands) = match asked {
+            Ok(verdict) => return Answer::Decided(verdict),
+            Err(open) => (open.done, open.demands),
+        };
+        if !demands.is_empty() {
+            self.ask_server(shared, ask.key.hash, demands);
+        }
+        match is_away {
+            true => Answer::Decided(self.ask_alone(shared, ask, now)),
+            false => Answer::Undecided(Undecided(done)),
+        }
+    }
+
+    /// Decides without Redis about a request whose limits are shared.
+    fn ask_alone(self: &Arc<Self>, shared: &SharedLimits, ask: &Ask<'_>, now: Nanoseconds) -> Verdict {
+        shared.counters.alone.fetch_add(1, Ordering::Relaxed);
+        self.cells.with(ask.key, ask.tier.overflow, now, |cell| {
+            let verdict = decide::alone(cell, shared, ask, now);
+            self.conclude(cell, ask, verdict)
+        })
+    }
+
+    fn conclude(self: &Arc<Self>, cell: &mut Cell, ask: &Ask<'_>, mut verdict: Verdict) -> Verdict {
+        let counted = if verdict.conforms() { &mut cell.allowed } else { &mut cell.limited };
+        *counted = counted.saturating_add(1);
+        if let (true, Some(concurrency)) = (verdict.conforms(), ask.concurrency) {
+            let hash = cell.key().hash;
+            verdict.permit = Some(Permit { limiter: self.clone(), hash, rule: concurrency.rule });
+        }
+        verdict
     }
 
     /// Returns the state of a key under each limit of a tier; `None` if the key has no cell.
     pub(crate) fn standing(&self, hash: u128, tier: &Tier, now: Instant) -> Option<Vec<(usize, Standing)>> {
         let now = self.since_origin(now);
-        let of = |cell: &mut Cell| {
+        self.cells.find(hash, |cell| {
             let limits = tier.limits.iter().enumerate();
-            limits
-                .map(|(at, limit)| {
-                    let tat = cell.value(limit.rule);
-                    let remaining = limit.quota.remaining(tat, now);
-                    let wait = Some(Duration::from_nanos(tat.saturating_sub(now)));
-                    (at, Standing { which: Which::Quota(at), remaining, wait })
-                })
-                .collect()
-        };
-        self.cells.find(hash, of)
+            limits.map(|(at, limit)| (at, decide::standing(cell, at, limit, now))).collect()
+        })
     }
-}
 
-/// Returns whether a limit is closer to exhaustion than another: exceeded limits first, by the longest wait, then those
-/// with the least remaining.
-fn is_closer(this: &Standing, exceeded: bool, other: &Standing, other_exceeded: bool) -> bool {
-    if exceeded != other_exceeded {
-        return exceeded;
+    /// Forgets what a key used, in this process. Returns false if it has no cell.
+    pub(crate) fn reset(&self, hash: u128) -> bool {
+        self.cells.find(hash, Cell::reset).is_some()
     }
-    let waits = |standing: &Standing| standing.wait.unwrap_or_default();
-    if exceeded {
-        return waits(this) > waits(other);
-    }
-    (this.remaining, std::cmp::Reverse(waits(this))) < (other.remaining, std::cmp::Reverse(waits(other)))
-}
-
-fn decide(cell: &mut Cell, ask: &Ask<'_>, now: Nanoseconds) -> Verdict {
-    let mut violated: SmallVec<[Which; 2]> = SmallVec::new();
-    let mut taken: SmallVec<[(u64, u64); 4]> = SmallVec::new();
-    let mut closest: Option<(Standing, bool)> = None;
-    let mut stand = |standing: Standing, exceeded: bool| {
-        if closest.as_ref().is_none_or(|(other, of)| is_closer(&standing, exceeded, other, *of)) {
-            closest = Some((standing, exceeded));
-        }
-    };
-    for (at, limit) in ask.named.iter().flat_map(|named| ask.tier.limits_on(named)) {
-        let tat = cell.value(limit.rule);
-        let which = Which::Quota(at);
-        match limit.quota.test(tat, ask.cost, now) {
-            Ok(next) => {
-                taken.push((limit.rule, next));
-                let wait = Some(Duration::from_nanos(next.saturating_sub(now)));
-                stand(Standing { which, remaining: limit.quota.remaining(next, now), wait }, false);
-            }
-            Err(wait) => {
-                violated.push(which);
-                let remaining = limit.quota.remaining(tat, now);
-                stand(Standing { which, remaining, wait: Some(wait) }, true);
-            }
-        }
-    }
-    if let Some(concurrency) = ask.concurrency {
-        let which = Which::Concurrency;
-        let max = u64::from(concurrency.max);
-        let in_flight = cell.value(concurrency.rule);
-        if in_flight >= max {
-            violated.push(which);
-            stand(Standing { which, remaining: 0, wait: None }, true);
-        } else {
-            taken.push((concurrency.rule, in_flight + 1));
-            let remaining = u32::try_from(max - in_flight - 1).unwrap_or(u32::MAX);
-            stand(Standing { which, remaining, wait: None }, false);
-        }
-    }
-    let closest = closest.map(|(standing, _)| standing);
-    if violated.is_empty() {
-        taken.iter().for_each(|(rule, value)| cell.set(*rule, *value, now));
-    }
-    Verdict { violated, closest, permit: None }
 }
 
 /// A request in flight; dropping this ends it.

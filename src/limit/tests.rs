@@ -9,14 +9,14 @@ use proptest::prelude::*;
 use super::cells::{Key, Kind};
 use super::gcra::Quota;
 use super::tier::{Concurrency, Limit, Tier};
-use super::{Ask, Limiter, Which};
-use crate::runtime::clock;
+use super::{Answer, Ask, Limiter, Verdict, Which};
+use crate::runtime::clock::{self, Instant};
 
 fn limit(name: &str, count: u32, seconds: u64, burst: u32, named: bool) -> Limit {
     let quota = Quota::new(count, Duration::from_secs(seconds), NonZeroU32::new(burst).unwrap()).unwrap();
     let rule = Limit::rule_id("tier", name, &quota);
     let id = name.len() as u16;
-    Limit { name: name.to_owned(), id, quota, named, rule, series: 0, policy: String::new() }
+    Limit { name: name.to_owned(), id, quota, named, exact: false, rule, series: 0, policy: String::new() }
 }
 
 fn tier(limits: Vec<Limit>) -> Tier {
@@ -28,16 +28,24 @@ fn ask(tier: &Tier, cost: u32) -> Ask<'_> {
     Ask { key, tier, named: Some(&[]), cost: NonZeroU32::new(cost).unwrap(), concurrency: None }
 }
 
+/// The verdict of a limiter that shares nothing.
+fn decided(limiter: &Arc<Limiter>, ask: &Ask<'_>, now: Instant) -> Verdict {
+    match limiter.ask(ask, now) {
+        Answer::Decided(verdict) => verdict,
+        Answer::Undecided(_) => panic!("nobody is asked"),
+    }
+}
+
 #[test]
 fn a_refusal_by_one_takes_nothing_of_the_others() {
     let origin = clock::now();
     let limiter = Arc::new(Limiter::new(10, origin));
     let tier = tier(vec![limit("minute", 20, 60, 20, false), limit("hourly", 10, 3600, 10, false)]);
     for number in 0..10 {
-        assert!(limiter.ask(&ask(&tier, 1), origin).conforms(), "{number}");
+        assert!(decided(&limiter, &ask(&tier, 1), origin).conforms(), "{number}");
     }
     for _ in 0..100 {
-        let refused = limiter.ask(&ask(&tier, 1), origin);
+        let refused = decided(&limiter, &ask(&tier, 1), origin);
         assert_eq!(refused.violated[..], [Which::Quota(1)]);
         assert_eq!(refused.closest.unwrap().wait, Some(Duration::from_secs(360)));
     }
@@ -51,13 +59,13 @@ fn named_limits_hold_where_they_are_named() {
     let limiter = Arc::new(Limiter::new(10, origin));
     let tier = tier(vec![limit("all", 100, 60, 100, false), limit("named", 1, 60, 1, true)]);
     for _ in 0..3 {
-        assert!(limiter.ask(&ask(&tier, 1), origin).conforms());
+        assert!(decided(&limiter, &ask(&tier, 1), origin).conforms());
     }
     let on_route = Ask { named: Some(&[5]), ..ask(&tier, 1) };
-    assert!(limiter.ask(&on_route, origin).conforms());
-    assert!(!limiter.ask(&on_route, origin).conforms());
+    assert!(decided(&limiter, &on_route, origin).conforms());
+    assert!(!decided(&limiter, &on_route, origin).conforms());
     let nowhere = Ask { named: None, ..ask(&tier, 1) };
-    assert_eq!(limiter.ask(&nowhere, origin).closest, None);
+    assert_eq!(decided(&limiter, &nowhere, origin).closest, None);
     assert_eq!(limiter.standing(77 << 64, &tier, origin).unwrap()[0].1.remaining, 96);
 }
 
@@ -67,13 +75,13 @@ fn requests_in_flight_are_capped_for_each_key_and_route() {
     let limiter = Arc::new(Limiter::new(10, origin));
     let tier = tier(Vec::new());
     let of = |route: &str| Ask { concurrency: Some(Concurrency::new(route, 2)), ..ask(&tier, 1) };
-    let (one, _two) = (limiter.ask(&of("/a"), origin), limiter.ask(&of("/a"), origin));
-    let third = limiter.ask(&of("/a"), origin);
+    let (one, _two) = (decided(&limiter, &of("/a"), origin), decided(&limiter, &of("/a"), origin));
+    let third = decided(&limiter, &of("/a"), origin);
     assert_eq!(third.violated[..], [Which::Concurrency]);
     assert!(third.permit.is_none());
-    assert!(limiter.ask(&of("/b"), origin).conforms());
+    assert!(decided(&limiter, &of("/b"), origin).conforms());
     drop(one);
-    assert!(limiter.ask(&of("/a"), origin).conforms());
+    assert!(decided(&limiter, &of("/a"), origin).conforms());
 }
 
 /// Threads of several workers on one cell let exactly as many requests pass as one thread would.
@@ -83,7 +91,7 @@ fn exact_over_threads() {
     let limiter = Arc::new(Limiter::new(10, origin));
     let tier = Arc::new(tier(vec![limit("all", 1, 3600, 1000, false)]));
     let passed: usize = std::thread::scope(|scope| {
-        let ask_often = || (0..2000).filter(|_| limiter.ask(&ask(&tier, 1), origin).conforms()).count();
+        let ask_often = || (0..2000).filter(|_| decided(&limiter, &ask(&tier, 1), origin).conforms()).count();
         let workers: Vec<_> = (0..4).map(|_| scope.spawn(ask_often)).collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).sum()
     });
@@ -109,7 +117,7 @@ proptest! {
             since += Duration::from_nanos(gap);
             let now = origin + since;
             let cost = cost.min(windows.iter().map(|window| window.2).min().unwrap());
-            let verdict = limiter.ask(&ask(&tier, cost), now);
+            let verdict = decided(&limiter, &ask(&tier, cost), now);
             let cost = NonZeroU32::new(cost).unwrap();
             let tests: Vec<_> = limits.iter().zip(&alone)
                 .map(|(limit, tat)| limit.quota.test(*tat, cost, limiter.since_origin(now)))

@@ -28,6 +28,8 @@ pub(crate) struct Limit {
     pub quota: Quota,
     /// Whether it applies only on routes that name it.
     pub named: bool,
+    /// Whether each request asks Redis, where limits are shared.
+    pub exact: bool,
     /// Hash of everything that defines the limit, by which cells remember it: an edited limit starts anew and an
     /// unchanged one goes on.
     pub rule: u64,

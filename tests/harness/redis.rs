@@ -112,6 +112,9 @@ pub(crate) struct Relay {
 const PASS: u8 = 0;
 const SWALLOW: u8 = 1;
 const CUT: u8 = 2;
+const SLOW: u8 = 3;
+/// Time that a slow link takes in each direction.
+const DELAY: Duration = Duration::from_millis(20);
 
 impl Relay {
     pub(crate) fn to(server: SocketAddr) -> Relay {
@@ -142,6 +145,11 @@ impl Relay {
         self.mode.store(PASS, Ordering::SeqCst);
     }
 
+    /// Lets everything through, 20 ms later in each direction.
+    pub(crate) fn slow(&self) {
+        self.mode.store(SLOW, Ordering::SeqCst);
+    }
+
     /// Takes what is sent and lets nothing through, as a network does behind which a host was lost.
     pub(crate) fn swallow(&self) {
         self.mode.store(SWALLOW, Ordering::SeqCst);
@@ -168,6 +176,9 @@ fn carry(mut from: TcpStream, mut to: TcpStream, mode: &AtomicU8) {
             Ok(0) => break,
             Ok(_) if lost => {}
             Ok(length) => {
+                if now == SLOW {
+                    std::thread::sleep(DELAY);
+                }
                 if to.write_all(&buffer[..length]).is_err() {
                     break;
                 }

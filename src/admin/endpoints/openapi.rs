@@ -89,6 +89,7 @@ fn shape(endpoint: &Endpoint) -> &'static Shape {
         (Action::CachePurge, _) => &schemas::PURGED,
         (Action::LimitsStatus, _) => &schemas::LIMITS_STATUS,
         (Action::LimitsTop, _) => &schemas::LIMITS_TOP,
+        (Action::LimitsReset, _) => &schemas::LIMITS_RESET,
         (Action::Performance, "/performance/routes") => &schemas::ROUTES,
         (Action::Performance, "/performance/system") => &schemas::SYSTEM,
         (Action::Performance, _) => &schemas::SINGLE,
@@ -127,6 +128,10 @@ fn refusals(endpoint: &Endpoint) -> Vec<(&'static str, &'static str, bool)> {
         }
         Action::CachePurge => vec![("413", "the form is too long", false)],
         Action::Compare => vec![("413", "the marks are too long", false)],
+        Action::LimitsReset => vec![
+            ("404", "no key has this name, hash or address", false),
+            ("503", "Redis did not take the reset", false),
+        ],
         Action::LimitsStatus => vec![("404", "no key has this name, hash or address", false)],
         _ => Vec::new(),
     };

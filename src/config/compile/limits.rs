@@ -167,6 +167,7 @@ impl Compiler<'_> {
             limits.push(Limit {
                 id: known.id(&name),
                 named: limit.named,
+                exact: limit.exact,
                 rule: Limit::rule_id(tier, &name, &quota),
                 series: known.series(tier, &name),
                 policy: rate_limit::quota_policy(&name, quota.count, quota.period, quota.burst.get(), tier),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::Compiler;
 use crate::config::file::{File, Redis};
+use crate::config::keys::redis as keys;
 use crate::config::tls;
+use crate::limit::shared;
 use crate::policy::FleetPolicy;
 use crate::redis::settings::Settings;
 use crate::redis::url::RedisUrl;
@@ -46,7 +48,30 @@ impl Compiler<'_> {
         }
         let (url, prefix) = (url?, prefix?);
         let settings = Settings { url, tls, password_file, prefix, timeout: raw.timeout.value };
-        Some(FleetPolicy { settings, on_lost: raw.on_lost, hash_keys: vec![hash_key.value.clone().into()] })
+        let limits = raw.rate_limit.then(|| self.shared_limits(raw));
+        Some(FleetPolicy {
+            settings,
+            limits,
+            on_lost: raw.on_lost,
+            hash_keys: vec![hash_key.value.clone().into()],
+        })
+    }
+
+    fn shared_limits(&mut self, raw: &Redis) -> shared::Settings {
+        if raw.soft_timeout.value > raw.timeout.value {
+            let message = "redis.soft_timeout is longer than redis.timeout";
+            self.fail(
+                raw.soft_timeout.span.as_ref(),
+                message,
+                "a request waits no longer than a command may take",
+            );
+        }
+        let replicas = self.within("redis.replicas", &raw.replicas, keys::REPLICAS.bounds());
+        shared::Settings {
+            on_error: raw.on_error,
+            patience: raw.soft_timeout.value,
+            replicas: usize::try_from(replicas).unwrap_or(1),
+        }
     }
 
     fn redis_url(&mut self, raw: &Redis) -> Option<RedisUrl> {

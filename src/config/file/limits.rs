@@ -37,6 +37,7 @@ pub(crate) struct Limit {
     pub rate: Option<Spanned<Rate>>,
     pub burst: Option<Spanned<u64>>,
     pub named: bool,
+    pub exact: bool,
 }
 
 /// `limits` of a route.
@@ -115,6 +116,7 @@ fn read_limits(s: &mut Section<'_>, key: &'static str, p: &mut Diagnostics) -> V
             rate: of.read(&limit::RATE, p),
             burst: of.read(&limit::BURST, p),
             named: of.read(&limit::ON, p),
+            exact: of.read(&limit::SYNC, p),
         });
         of.finish(p);
     }

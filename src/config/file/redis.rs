@@ -8,6 +8,7 @@ use crate::config::keys::redis;
 use crate::config::reserved;
 use crate::config::table_reader::{Section, Spanned};
 use crate::config::value::Table;
+use crate::limit::shared::OnError;
 
 /// `[redis]`.
 pub(crate) struct Redis {
@@ -16,8 +17,12 @@ pub(crate) struct Redis {
     pub prefix: Option<Spanned<String>>,
     pub password_file: Spanned<String>,
     pub ca: Spanned<String>,
+    pub soft_timeout: Spanned<Duration>,
     pub timeout: Spanned<Duration>,
     pub on_lost: OnLost,
+    pub rate_limit: bool,
+    pub on_error: OnError,
+    pub replicas: Spanned<u64>,
 }
 
 pub(super) fn read_redis(table: &Table, span: Span, p: &mut Diagnostics) -> Redis {
@@ -28,8 +33,12 @@ pub(super) fn read_redis(table: &Table, span: Span, p: &mut Diagnostics) -> Redi
         prefix: s.read(&redis::PREFIX, p),
         password_file: s.read(&redis::PASSWORD_FILE, p),
         ca: s.read(&redis::CA, p),
+        soft_timeout: s.read(&redis::SOFT_TIMEOUT, p),
         timeout: s.read(&redis::TIMEOUT, p),
         on_lost: s.read(&redis::ON_LOST, p),
+        rate_limit: s.read(&redis::RATE_LIMIT, p).value,
+        on_error: s.read(&redis::ON_ERROR, p),
+        replicas: s.read(&redis::REPLICAS, p),
     };
     reserved::redis(&mut s, p);
     s.finish(p);

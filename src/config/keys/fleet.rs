@@ -1,9 +1,16 @@
 //! `[redis]`.
 
 use super::declare::table;
-use super::kind::{Optional, TEXT, Text, Value, Word, timeout_to};
+use super::kind::{Optional, TEXT, Text, Value, Word, flag, number, timeout_to};
 use crate::cache::invalidation::OnLost;
+use crate::limit::shared::OnError;
 use std::time::Duration;
+
+/// Maximum number of processes of a fleet.
+const MAX_REPLICAS: u64 = 10_000;
+
+const ERRORS: [(&str, OnError); 3] =
+    [("local", OnError::Local), ("open", OnError::Open), ("closed", OnError::Closed)];
 
 const LOSSES: [(&str, OnLost); 2] = [("serve", OnLost::Serve), ("revalidate", OnLost::Revalidate)];
 
@@ -18,8 +25,16 @@ table! {
         "File with the password, in place of one in url; read at each connect.";
     CA "ca": Text = Text(""), Restart,
         "PEM file of CAs, or of the server's own certificate; \"\" takes the system's roots.";
+    SOFT_TIMEOUT "soft_timeout": Value<Duration> = timeout_to(10, Duration::from_secs(1)), Restart,
+        "How long a request waits for Redis.";
     TIMEOUT "timeout": Value<Duration> = timeout_to(50, Duration::from_secs(10)), Restart,
         "How long a command may take, and a write waits until the other processes can know of it.";
     ON_LOST "on_lost": Word<OnLost> = Word { words: &LOSSES, default: OnLost::Serve }, Restart,
         "Use of stored responses while invalidations may be missed: fresh ones are served (\"serve\") or all revalidated.";
+    RATE_LIMIT "rate_limit": Value<bool> = flag(true), Restart,
+        "Whether the processes count limits together.";
+    ON_ERROR "on_error": Word<OnError> = Word { words: &ERRORS, default: OnError::Local }, Restart,
+        "Limits while Redis is away: each process counts its share (\"local\"), requests pass (\"open\"), or 503 (\"closed\").";
+    REPLICAS "replicas": Value<u64> = number(1, 1..=MAX_REPLICAS), Restart,
+        "Number of processes of the fleet, until it is known from Redis.";
 }

@@ -20,6 +20,8 @@ const TIER_MODES: [(&str, Option<bool>); 2] = [("enforce", Some(false)), ("shado
 const UNLISTED: [(&str, Unlisted); 3] =
     [("ip", Unlisted::Ip), ("own", Unlisted::Own), ("reject", Unlisted::Reject)];
 
+const SYNC_WORDS: [(&str, bool); 2] = [("lease", false), ("exact", true)];
+
 table! {
     /// `[rate_limit]`.
     rate_limit, in limits, requires [];
@@ -67,6 +69,8 @@ table! {
         "Number of requests allowed at once; without it the count of the rate.";
     ON "on": Word<bool> = Word { words: &[("all", false), ("named", true)], default: false }, Reload,
         "Whether the limit holds on all routes or only on those that name it.";
+    SYNC "sync": Word<bool> = Word { words: &SYNC_WORDS, default: false }, Reload,
+        "How processes that share [redis] count: by tokens that each takes ahead (\"lease\"), or by asking each time (\"exact\").";
 }
 
 table! {

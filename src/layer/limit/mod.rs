@@ -4,6 +4,7 @@
 pub(super) mod announcement;
 pub(super) mod caller;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,11 +19,11 @@ use super::record::LimitDecision;
 use super::request_body;
 use super::routed::Routed;
 use crate::fields::rate_limit;
+use crate::limit::cells::Key;
 use crate::limit::tier::{CONCURRENCY, Tier};
-use crate::limit::{Ask, Limiter, Verdict, Which};
+use crate::limit::{Answer, Ask, Limiter, Undecided, Verdict, Which};
 use crate::message::body::Body;
 use crate::message::error::BoxError;
-use crate::policy::limits::LimitPolicy;
 use announcement::Announcement;
 use caller::Caller;
 
@@ -40,6 +41,8 @@ pub(super) enum LimitError {
     },
     /// The API key is not listed.
     Rejected,
+    /// Redis is away, and requests are refused then.
+    Unavailable,
 }
 
 impl fmt::Display for LimitError {
@@ -55,6 +58,7 @@ impl fmt::Display for LimitError {
                 )
             }
             LimitError::Rejected => f.write_str("the API key is not known"),
+            LimitError::Unavailable => f.write_str("the limits cannot be counted now"),
         }
     }
 }
@@ -77,7 +81,7 @@ impl<S> Limit<S> {
 
 impl<S> Service<Box<Routed>> for Limit<S>
 where
-    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError>,
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
     S::Future: Unpin,
 {
     type Response = Response<Body>;
@@ -89,35 +93,94 @@ where
     }
 
     fn call(&mut self, mut routed: Box<Routed>) -> Self::Future {
-        let policy = &routed.record.info.snapshot.policy;
-        let limits = &routed.route.limits;
-        // A purge is not limited: it sends nothing to the upstream, and a client purges many URLs at once.
-        if (policy.limits.enabled || limits.concurrency.is_some())
-            && !purge::is_for_us(&routed.request, &routed.record, &routed.peer)
-            && let Err(error) = limit(&self.limiter, &routed, &policy.limits)
-        {
-            return Either::error(error);
-        }
-        let max = routed.route.max_body_size.unwrap_or(policy.server.max_body_size);
-        if max < u64::MAX {
-            let body = routed.request.body_mut();
-            if http_body::Body::size_hint(body).exact().is_some_and(|length| length > max) {
-                return Either::error(LimitError::TooLarge(max));
+        match limit(&self.limiter, &routed) {
+            Ok(None) => {}
+            Ok(Some((asked, undecided))) => {
+                // The one that is ready goes with the request.
+                let next = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, next);
+                return Either::Later(Box::pin(later(inner, self.limiter.clone(), routed, asked, undecided)));
             }
-            // A body of unknown length is counted as it passes.
-            body.set_limit(max);
+            Err(error) => return Either::error(error),
         }
-        if routed.request.body().is_streaming() {
-            request_body::hold_to_rate(&mut routed);
+        match bound(&mut routed) {
+            Ok(()) => Either::Below(self.inner.call(routed)),
+            Err(error) => Either::error(error),
         }
-        Either::Below(self.inner.call(routed))
     }
 }
 
-/// Decides about a request, counts it, and records the response fields about its limits.
-fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Result<(), LimitError> {
+/// Waits for the decision about a request, and passes it on if it conforms.
+async fn later<S>(
+    mut inner: S,
+    limiter: Arc<Limiter>,
+    mut routed: Box<Routed>,
+    asked: Asked<Arc<Tier>>,
+    undecided: Undecided,
+) -> Result<Response<Body>, BoxError>
+where
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError>,
+{
+    let verdict = limiter.wait(&asked.ask(&routed), undecided).await;
+    conclude(&routed, &asked, verdict)?;
+    bound(&mut routed)?;
+    inner.call(routed).await
+}
+
+/// Bounds the length of a request body and the time that it may take.
+fn bound(routed: &mut Routed) -> Result<(), LimitError> {
+    let of_server = routed.record.info.snapshot.policy.server.max_body_size;
+    let max = routed.route.max_body_size.unwrap_or(of_server);
+    if max < u64::MAX {
+        let body = routed.request.body_mut();
+        if http_body::Body::size_hint(body).exact().is_some_and(|length| length > max) {
+            return Err(LimitError::TooLarge(max));
+        }
+        // A body of unknown length is counted as it passes.
+        body.set_limit(max);
+    }
+    if routed.request.body().is_streaming() {
+        request_body::hold_to_rate(routed);
+    }
+    Ok(())
+}
+
+/// A caller, and which of its limits hold for a request.
+struct Asked<T> {
+    key: Key,
+    tier: T,
+    quotas: bool,
+    exempt: bool,
+}
+
+impl<T: Borrow<Arc<Tier>>> Asked<T> {
+    fn ask<'a>(&'a self, routed: &'a Routed) -> Ask<'a> {
+        let limits = &routed.route.limits;
+        Ask {
+            key: self.key,
+            tier: self.tier.borrow(),
+            named: self.quotas.then_some(&limits.named),
+            cost: limits.cost,
+            concurrency: limits.concurrency,
+        }
+    }
+}
+
+/// Decides about a request. Returns what to wait for if it is not decided yet.
+fn limit(
+    limiter: &Arc<Limiter>,
+    routed: &Routed,
+) -> Result<Option<(Asked<Arc<Tier>>, Undecided)>, LimitError> {
     let record = &routed.record;
+    let policy = &record.info.snapshot.policy.limits;
     let limits = &routed.route.limits;
+    if !policy.enabled && limits.concurrency.is_none() {
+        return Ok(None);
+    }
+    // A purge is not limited: it sends nothing to the upstream, and a client purges many URLs at once.
+    if purge::is_for_us(&routed.request, record, &routed.peer) {
+        return Ok(None);
+    }
     // A request that may be read as one of another route is not exempt.
     let exempt = limits.exempt && !routed.readings_differ;
     let quotas = policy.enabled && !exempt;
@@ -129,24 +192,40 @@ fn limit(limiter: &Arc<Limiter>, routed: &Routed, policy: &LimitPolicy) -> Resul
     }
     let unlimited = !quotas || tier.limits_on(&limits.named).next().is_none();
     if unlimited && limits.concurrency.is_none() {
-        return Ok(());
+        return Ok(None);
     }
-    let ask = Ask {
-        key,
-        tier,
-        named: quotas.then_some(&limits.named),
-        cost: limits.cost,
-        concurrency: limits.concurrency,
-    };
-    let mut verdict = limiter.ask(&ask, record.info.started);
-    count(routed, &ask, &verdict);
-    let is_shown = record.info.snapshot.policy.tells_of_requests();
+    let asked = Asked { key, tier, quotas, exempt };
+    match limiter.ask(&asked.ask(routed), record.info.started) {
+        Answer::Decided(verdict) => conclude(routed, &asked, verdict).map(|()| None),
+        Answer::Undecided(undecided) => {
+            let owned = Asked { key, tier: tier.clone(), quotas, exempt };
+            Ok(Some((owned, undecided)))
+        }
+    }
+}
+
+/// Counts a decision, and records the response fields about the limits.
+fn conclude<T: Borrow<Arc<Tier>>>(
+    routed: &Routed,
+    asked: &Asked<T>,
+    mut verdict: Verdict,
+) -> Result<(), LimitError> {
+    let record = &routed.record;
+    let limits = &routed.route.limits;
+    let Asked { key, exempt, .. } = asked;
+    let tier: &Arc<Tier> = asked.tier.borrow();
+    count(routed, &asked.ask(routed), &verdict);
+    let policy = &record.info.snapshot.policy;
+    let is_shown = policy.tells_of_requests();
     let decision =
-        is_shown.then(|| LimitDecision { key, tier: tier.clone(), violated: verdict.violated.clone() });
-    let announcement = Announcement::new(&verdict, tier, (limits, exempt), policy.tell);
+        is_shown.then(|| LimitDecision { key: *key, tier: tier.clone(), violated: verdict.violated.clone() });
+    let announcement = Announcement::new(&verdict, tier, (limits, *exempt), policy.limits.tell);
     record.limit.decided(decision, announcement, verdict.permit.take());
     if verdict.conforms() || tier.shadow {
         return Ok(());
+    }
+    if verdict.unavailable {
+        return Err(LimitError::Unavailable);
     }
     let wait = verdict.closest.and_then(|standing| standing.wait);
     let retry_after = wait.map(|wait| rate_limit::seconds(wait).max(1));

@@ -11,7 +11,7 @@ use crate::app;
 use crate::config::{self, Environment, Source};
 use crate::limit::cells::{Key, Kind};
 use crate::limit::tier::{Concurrency, Tier};
-use crate::limit::{Ask, Permit};
+use crate::limit::{Answer, Ask, Permit};
 use crate::message::body::{BodyError, Observer};
 use crate::message::error::Fault;
 use crate::metrics::Exposition;
@@ -146,7 +146,10 @@ fn permit(worker: &Worker) -> Permit {
     let key = Key { hash: 77 << 64, kind: Kind::Ip };
     let concurrency = Some(Concurrency::new("/items/{id}", 1));
     let ask = Ask { key, tier: &tier, named: None, cost: NonZeroU32::MIN, concurrency };
-    worker.sink.shared_state.limiter.ask(&ask, clock::now()).permit.unwrap()
+    match worker.sink.shared_state.limiter.ask(&ask, clock::now()) {
+        Answer::Decided(verdict) => verdict.permit.unwrap(),
+        Answer::Undecided(_) => panic!("nobody is asked"),
+    }
 }
 
 #[test]

@@ -238,6 +238,13 @@ fn limited(error: &LimitError) -> ProblemResponse {
                 .detail("The key is not one of the API keys accepted here.")
                 .field(header::WWW_AUTHENTICATE, challenge)
         }
+        LimitError::Unavailable => ProblemResponse::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            problem_types::LIMITS_UNAVAILABLE,
+            Fault::Pillion,
+        )
+        .detail("Pillion cannot reach the place where limits are counted.")
+        .retry(),
         LimitError::Exceeded { violated, tier, retry_after } => {
             let names = limit::names(violated, tier);
             let when = match retry_after {

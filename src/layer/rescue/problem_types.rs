@@ -44,6 +44,7 @@ problem_types! {
     NOT_ACCEPTABLE = OURS, "not-acceptable", "This cannot be had in a coding that is accepted";
     RANGE_NOT_SATISFIABLE = OURS, "range-not-satisfiable", "The range is outside of the content";
     UNKNOWN_API_KEY = OURS, "unknown-api-key", "The API key is not known";
+    LIMITS_UNAVAILABLE = OURS, "limits-unavailable", "The limits cannot be counted now";
     QUOTA_EXCEEDED = REGISTERED, "quota-exceeded", "The quota is used up";
     UPSTREAM_MALFORMED = OURS, "upstream-malformed", "The app's answer is malformed";
     AMBIGUOUS_PATH = OURS, "ambiguous-path", "The path can be read in two ways";

@@ -2,6 +2,7 @@
 //! client.
 
 mod faults;
+mod limits;
 mod topologies;
 
 use std::sync::atomic::Ordering;

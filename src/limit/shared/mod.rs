@@ -1,0 +1,282 @@
+//! Limits that all processes of a fleet count together, in Redis. A process takes a [`lease`] of tokens from the shared
+//! bucket of a caller and spends it by itself, so that most requests ask nobody. A request waits for Redis at most
+//! [`Settings::patience`]; while Redis is away nobody waits, and `on_error` decides.
+
+pub(super) mod lease;
+#[cfg(test)]
+mod model;
+mod script;
+pub(super) mod standing;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::sync::futures::OwnedNotified;
+
+use self::lease::{Demand, Grant, Look, Terms};
+use self::standing::Shared;
+use super::cells::{Cell, Kind};
+use super::gcra::{Nanoseconds, Quota};
+use super::tier::Limit;
+use crate::redis::command::{Command, CommandError, Value};
+use crate::redis::link::Link;
+use crate::rendering::words::words;
+use crate::runtime::clock::nanoseconds;
+
+/// Time between two questions while Redis is away.
+const PROBE: Duration = Duration::from_millis(100);
+/// Maximum number of questions on their way.
+const MAX_ASKING: usize = 4096;
+/// A limit whose burst is below this many times the number of processes is counted exactly: its tokens are too few to be
+/// leased.
+const FEW: u32 = 4;
+
+words! {
+    /// The decision about requests while Redis is away.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum OnError {
+        /// Each process counts by itself, with its share of the rate.
+        Local => "local",
+        /// Requests pass.
+        Open => "open",
+        /// Requests are refused with 503.
+        Closed => "closed",
+    }
+}
+
+/// The settings of shared limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub on_error: OnError,
+    /// How long a request waits for Redis.
+    pub patience: Duration,
+    /// The number of processes before it is known.
+    pub replicas: usize,
+}
+
+/// What shared limits count.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Questions that were answered.
+    pub answered: AtomicU64,
+    /// Questions without an answer.
+    pub failed: AtomicU64,
+    /// Requests that were decided without Redis although their limits are shared.
+    pub alone: AtomicU64,
+}
+
+/// The shared limits of a process.
+#[derive(Debug)]
+pub(crate) struct SharedLimits {
+    pub settings: Settings,
+    pub counters: Counters,
+    link: Arc<Link>,
+    prefix: String,
+    /// Number of processes that are alive; 0: not known yet.
+    live: Arc<AtomicUsize>,
+    away: AtomicBool,
+    /// The time of the next question while Redis is away.
+    next_probe: AtomicU64,
+    asking: AtomicUsize,
+}
+
+impl SharedLimits {
+    pub(crate) fn new(
+        settings: Settings,
+        link: Arc<Link>,
+        prefix: &str,
+        live: Arc<AtomicUsize>,
+    ) -> SharedLimits {
+        SharedLimits {
+            settings,
+            counters: Counters::default(),
+            link,
+            prefix: prefix.to_owned(),
+            live,
+            away: AtomicBool::new(false),
+            next_probe: AtomicU64::new(0),
+            asking: AtomicUsize::new(0),
+        }
+    }
+
+    /// Number of processes that share the limits.
+    pub(crate) fn live(&self) -> usize {
+        match self.live.load(Ordering::Relaxed) {
+            0 => self.settings.replicas.max(1),
+            live => live,
+        }
+    }
+
+    /// Whether requests are decided without Redis.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    fn set_away(&self, away: bool, why: &str) {
+        if self.away.swap(away, Ordering::Relaxed) == away {
+            return;
+        }
+        let on_error = self.settings.on_error.as_str();
+        if away {
+            tracing::warn!(on_error, why, "limits are not counted with the other processes: Redis is away");
+        } else {
+            tracing::info!("limits are counted with the other processes");
+        }
+    }
+
+    /// Returns whether one question may be asked although Redis is away, to see whether it is back.
+    pub(super) fn may_probe(&self, now: Nanoseconds) -> bool {
+        let due = self.next_probe.load(Ordering::Relaxed);
+        let next = now.saturating_add(nanoseconds(PROBE));
+        due <= now
+            && self.next_probe.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The terms of a limit at the present number of processes.
+    pub(super) fn terms(&self, limit: &Limit) -> Terms {
+        let live = u32::try_from(self.live()).unwrap_or(u32::MAX);
+        let is_exact = limit.exact || limit.quota.burst.get() < live.saturating_mul(FEW);
+        Terms::new(limit.rule, &limit.quota, is_exact)
+    }
+
+    /// The name of a caller's hash. The braces keep it in the slot of the log, to which the link leads.
+    fn key(&self, hash: u128) -> String {
+        format!("{{{}}}:l1:{hash:032x}", self.prefix)
+    }
+
+    /// The share of a limit that this process has while Redis is away.
+    pub(super) fn share(&self, quota: &Quota) -> Quota {
+        let live = u32::try_from(self.live()).unwrap_or(u32::MAX);
+        let burst = NonZeroU32::new(quota.burst.get() / live).unwrap_or(NonZeroU32::MIN);
+        // A share whose burst takes too long to refill is none; then the whole limit is.
+        Quota::new(quota.count, quota.period.saturating_mul(live), burst).unwrap_or(*quota)
+    }
+
+    async fn query(&self, key: &str, demands: &[Demand]) -> Result<(u64, Vec<Grant>), CommandError> {
+        let timeout = self.link.timeout();
+        let live = self.live();
+        let asked = self.link.query(&script::command(key, live, demands, false), timeout).await;
+        let value = match asked {
+            Err(CommandError::NoScript) => {
+                self.link.query(&script::command(key, live, demands, true), timeout).await?
+            }
+            asked => asked?,
+        };
+        let unexpected = || CommandError::Unexpected(format!("{value:?}"));
+        script::answer(&value, demands.len()).ok_or_else(unexpected)
+    }
+
+    /// Forgets what a caller has used, in Redis.
+    pub(crate) async fn reset(&self, hash: u128) -> Result<(), CommandError> {
+        let del = Command::new("DEL").arg(self.key(hash));
+        self.link.query(&del, self.link.timeout()).await.map(drop::<Value>)
+    }
+
+    /// Returns what is left of each limit of a caller, by the shared buckets, without taking anything.
+    pub(crate) async fn look(
+        &self,
+        hash: u128,
+        limits: &[Limit],
+    ) -> Result<Vec<(u32, Duration)>, CommandError> {
+        let nothing = |limit: &Limit| Demand {
+            terms: Terms::new(limit.rule, &limit.quota, true),
+            cost: 0,
+            wanted: 0,
+            back: 0,
+            since: 0,
+        };
+        let demands: Vec<Demand> = limits.iter().map(nothing).collect();
+        let (_, grants) = self.query(&self.key(hash), &demands).await?;
+        Ok(grants.iter().map(|grant| (grant.left, Duration::from_nanos(grant.full))).collect())
+    }
+}
+
+/// What a request has to wait for.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// Ends when the answer is there.
+    pub done: OwnedNotified,
+    /// What this request has to ask; nothing if another one asked already.
+    pub demands: Vec<Demand>,
+}
+
+/// Looks at the leases of a caller. Returns what each says to a request, or what has to be asked.
+pub(super) fn look(
+    cell: &mut Cell,
+    limits: &[(usize, Terms)],
+    cost: impl Fn(&Terms) -> u32,
+    now: Nanoseconds,
+) -> Result<SmallVec<[Look; 2]>, Box<Open>> {
+    let shared = cell.shared();
+    let looks: SmallVec<[Look; 2]> =
+        limits.iter().map(|(_, terms)| shared.lease(terms.rule).look(cost(terms), now)).collect();
+    let is_refused = looks.iter().any(|look| matches!(look, Look::Refused(_)));
+    if is_refused || !looks.contains(&Look::Ask) {
+        return Ok(looks);
+    }
+    // Made under the lock of the cell, so that no answer comes before it.
+    let done = shared.done.clone().notified_owned();
+    if shared.is_asking() {
+        return Err(Box::new(Open { done, demands: Vec::new() }));
+    }
+    let lacking = limits.iter().zip(&looks).filter(|(_, look)| **look == Look::Ask);
+    let demands =
+        lacking.map(|((_, terms), _)| shared.lease(terms.rule).demand(*terms, cost(terms), now)).collect();
+    shared.begin();
+    Err(Box::new(Open { done, demands }))
+}
+
+/// Returns whether the limits of a cell are shared: the cell of all who found no place is not.
+pub(super) fn is_shared(cell: &Cell) -> bool {
+    cell.key().kind != Kind::Overflow
+}
+
+impl super::Limiter {
+    /// Asks the server for tokens of a caller, and puts them into its cell.
+    pub(super) fn ask_server(self: &Arc<Self>, shared: &Arc<SharedLimits>, hash: u128, demands: Vec<Demand>) {
+        let asking = shared.asking.fetch_add(1, Ordering::Relaxed);
+        // The question goes on when its request is gone: others wait for it.
+        tokio::task::spawn_local(question(self.clone(), shared.clone(), hash, demands, asking < MAX_ASKING));
+    }
+}
+
+async fn question(
+    limiter: Arc<super::Limiter>,
+    shared: Arc<SharedLimits>,
+    hash: u128,
+    demands: Vec<Demand>,
+    may_ask: bool,
+) {
+    let sent = limiter.now();
+    let answer = match may_ask {
+        true => shared.query(&shared.key(hash), &demands).await,
+        false => Err(CommandError::Down),
+    };
+    let now = limiter.now();
+    shared.asking.fetch_sub(1, Ordering::Relaxed);
+    let late = now.saturating_sub(sent) > nanoseconds(shared.settings.patience);
+    match &answer {
+        Ok(_) => {
+            shared.counters.answered.fetch_add(1, Ordering::Relaxed);
+            shared.set_away(late, "it responds too late");
+        }
+        Err(error) => {
+            shared.counters.failed.fetch_add(1, Ordering::Relaxed);
+            shared.set_away(true, &error.to_string());
+        }
+    }
+    // The cell is kept while its question is on its way.
+    limiter.cells.find(hash, |cell| {
+        let shared: &mut Shared = cell.shared();
+        if let Ok((there, grants)) = &answer {
+            for (demand, grant) in demands.iter().zip(grants) {
+                let lease = shared.lease(demand.terms.rule);
+                lease.take(demand.terms, grant, sent, now, *there);
+            }
+        }
+        shared.end();
+    });
+}
