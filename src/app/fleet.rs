@@ -35,7 +35,7 @@ pub(super) fn join(
 /// Builds the limits that are counted with the other processes, if there are any.
 pub(super) fn limits(policy: &Policy, fleet: Option<&Fleet>, links: Option<&Links>) -> Option<SharedLimits> {
     let policy = policy.fleet.as_ref()?;
-    let (link, live) = (links?.log.clone(), fleet?.live.clone());
+    let (link, live) = (links?.log.clone(), fleet?.process_count.clone());
     Some(SharedLimits::new(policy.limits?, link, &policy.settings.prefix, live))
 }
 

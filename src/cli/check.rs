@@ -74,12 +74,25 @@ fn text(file: &Path, loaded: &Result<Policy, LoadError>) {
             for notice in &policy.notices {
                 say(&notice.shown);
             }
+            if counts_alone(policy) {
+                say(&ALONE);
+            }
             let routes = policy.routes.routes.len() - 1;
             let upstreams = policy.upstreams.len();
             say(&format_args!("{}: fine (routes: {routes}, upstreams: {upstreams})", file.display()));
         }
         Err(problems) => complain(problems),
     }
+}
+
+/// A fact that nobody sees in a file.
+const ALONE: &str = "limits count in each replica by itself; with [redis] the replicas count together";
+
+/// Whether there are limits that other replicas do not know of.
+fn counts_alone(policy: &Policy) -> bool {
+    let is_shared = policy.fleet.as_ref().is_some_and(|fleet| fleet.limits.is_some());
+    let is_limited = policy.limits.enabled && policy.limits.tiers.iter().any(|tier| !tier.limits.is_empty());
+    is_limited && !is_shared
 }
 
 /// All remarks on a file.

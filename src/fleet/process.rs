@@ -71,7 +71,7 @@ pub(crate) struct Fleet {
     pub(super) position: watch::Sender<StreamId>,
     pub(super) view: watch::Sender<View>,
     /// Number of processes that are alive, for others; 0 until it is known.
-    pub live: Arc<AtomicUsize>,
+    pub process_count: Arc<AtomicUsize>,
     lost: AtomicBool,
     on_lost: OnLost,
     pub(super) leaving: watch::Sender<bool>,
@@ -108,7 +108,7 @@ impl Fleet {
             awaiting: AtomicUsize::new(0),
             position: watch::Sender::new(StreamId::default()),
             view: watch::Sender::new(View::default()),
-            live: Arc::default(),
+            process_count: Arc::default(),
             lost: AtomicBool::new(true),
             leaving: watch::Sender::new(false),
             left: watch::Sender::new(false),

@@ -73,7 +73,7 @@ pub(super) async fn run<S: Server>(
         let here = i64::try_from(clock::unix_at(now).as_millis()).unwrap_or(i64::MAX);
         let clock_offset = i64::try_from(there).unwrap_or(i64::MAX).saturating_sub(here);
         let live = members.iter().filter(|member| member.live).count();
-        fleet.live.store(live, Ordering::Relaxed);
+        fleet.process_count.store(live, Ordering::Relaxed);
         fleet.view.send_modify(|view| {
             view.members = members;
             view.clock_offset = clock_offset;

@@ -76,7 +76,7 @@ fn encode_shared(shared: &SharedLimits, encoder: &mut DescriptorEncoder<'_>) -> 
     let counters = &shared.counters;
     let help = "Questions to Redis about shared limits, by result";
     let mut family = encoder.encode_descriptor("limit_shared_questions", help, None, MetricType::Counter)?;
-    for (result, count) in [("answered", &counters.answered), ("failed", &counters.failed)] {
+    for (result, count) in [("succeeded", &counters.succeeded), ("failed", &counters.failed)] {
         let counter = ConstCounter::new(count.load(Ordering::Relaxed));
         counter.encode(family.encode_family(&[("result", result)])?)?;
     }

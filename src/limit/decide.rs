@@ -10,7 +10,7 @@ use super::gcra::{Nanoseconds, Quota};
 use super::shared::lease::{Look, Terms};
 use super::shared::{self, OnError, Open, SharedLimits};
 use super::tier::{IN_FLIGHT, Limit};
-use super::{Ask, Standing, Verdict, Which};
+use super::verdict::{Ask, Standing, Verdict, Which};
 
 /// What makes the rule of a process's own share of a shared limit from the limit's rule.
 const SHARE: u64 = 0x5a5a_5a5a_5a5a_5a5a & !IN_FLIGHT;
@@ -121,7 +121,7 @@ pub(super) fn shared(
                 let wait = Some(Duration::from_nanos(*wait));
                 deciding.stand(Standing { which, remaining, wait }, true);
             }
-            Look::Enough | Look::Ask => {
+            Look::Conforms | Look::Ask => {
                 let remaining = remaining.saturating_sub(cost(terms));
                 let wait = Some(Duration::from_nanos(lease.full_in(now)));
                 deciding.stand(Standing { which, remaining, wait }, false);

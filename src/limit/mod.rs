@@ -12,85 +12,25 @@ pub(crate) mod gcra;
 pub(crate) mod gradient;
 pub(crate) mod shared;
 pub(crate) mod tier;
+pub(crate) mod verdict;
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use smallvec::SmallVec;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::runtime::clock::{self, Instant};
-use cells::{Cell, Cells, Key};
+use cells::{Cell, Cells};
 use counters::Counters;
 use gcra::Nanoseconds;
+use shared::lease::Demand;
 use shared::{Open, SharedLimits};
-use tier::{Concurrency, Limit, NameId, Tier};
+use tier::Tier;
+pub(crate) use verdict::{Ask, Permit, Standing, Verdict, Which};
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ask<'a> {
-    pub key: Key,
-    pub tier: &'a Tier,
-    /// The limits that the route names; `None`: no quota applies on this route.
-    pub named: Option<&'a [NameId]>,
-    /// Number of requests that this request counts as.
-    pub cost: NonZeroU32,
-    /// The limit of requests in flight on the route.
-    pub concurrency: Option<Concurrency>,
-}
-
-impl<'a> Ask<'a> {
-    /// The limits that hold for the request, each with its index in the tier.
-    fn limits(&self) -> impl Iterator<Item = (usize, &'a Limit)> + use<'a> {
-        let tier = self.tier;
-        self.named.into_iter().flat_map(move |named| tier.limits_on(named))
-    }
-
-    fn has_quota(&self) -> bool {
-        self.limits().next().is_some()
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Which {
-    Quota(usize),
-    /// The route's limit of requests in flight.
-    Concurrency,
-}
-
-/// The state of a key under one limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub which: Which,
-    /// Number of requests that may be sent now.
-    pub remaining: u32,
-    /// Time until the request conforms if it does not, else until the whole burst is available again. `None` for
-    /// requests in flight, whose end is unknown.
-    pub wait: Option<Duration>,
-}
-
+/// Whether a request is decided.
 #[derive(Debug)]
-pub(crate) struct Verdict {
-    /// The limits that were exceeded; none if the request conforms.
-    pub violated: SmallVec<[Which; 2]>,
-    /// The limit that is closest to exhaustion, or exceeded for longest. `None` if no limit applies.
-    pub closest: Option<Standing>,
-    /// Held while the request is in flight.
-    pub permit: Option<Permit>,
-    /// Whether the request is refused because Redis is away and limits are to be closed then.
-    pub unavailable: bool,
-}
-
-impl Verdict {
-    pub(crate) fn conforms(&self) -> bool {
-        self.violated.is_empty() && !self.unavailable
-    }
-}
-
-/// The answer to a request.
-#[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum Decision {
     Decided(Verdict),
     /// Redis has to be asked; [`Limiter::wait`] waits for it.
     Undecided(Undecided),
@@ -103,7 +43,7 @@ pub(crate) struct Undecided(OwnedNotified);
 /// The rate limiter of the process; see the head of the file.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    pub cells: Cells,
+    pub cells: Arc<Cells>,
     pub counters: Counters,
     /// The limits that all processes of a fleet count together.
     pub shared: Option<Arc<SharedLimits>>,
@@ -114,7 +54,7 @@ pub(crate) struct Limiter {
 impl Limiter {
     /// Creates a limiter of at most `max_keys` cells, whose clock begins at `origin`.
     pub(crate) fn new(max_keys: usize, origin: Instant) -> Limiter {
-        Limiter { cells: Cells::new(max_keys), counters: Counters::default(), shared: None, origin }
+        Limiter { cells: Arc::new(Cells::new(max_keys)), counters: Counters::default(), shared: None, origin }
     }
 
     /// The same, with limits that are counted with other processes.
@@ -134,11 +74,11 @@ impl Limiter {
     }
 
     /// Decides about a request, and takes from the quotas if it conforms.
-    pub(crate) fn ask(self: &Arc<Self>, ask: &Ask<'_>, now: Instant) -> Answer {
+    pub(crate) fn ask(self: &Arc<Self>, ask: &Ask<'_>, now: Instant) -> Decision {
         let now = self.since_origin(now);
         match &self.shared {
             Some(shared) if ask.has_quota() => self.ask_shared(shared, ask, now),
-            _ => Answer::Decided(self.ask_here(ask, now)),
+            _ => Decision::Decided(self.ask_here(ask, now)),
         }
     }
 
@@ -150,13 +90,13 @@ impl Limiter {
             loop {
                 undecided.0.await;
                 match self.ask(ask, clock::now()) {
-                    Answer::Decided(verdict) => return verdict,
+                    Decision::Decided(verdict) => return verdict,
                     // Others spent what came.
-                    Answer::Undecided(again) => undecided = again,
+                    Decision::Undecided(again) => undecided = again,
                 }
             }
         };
-        match tokio::time::timeout(shared.settings.patience, decided).await {
+        match tokio::time::timeout(shared.settings.timeout, decided).await {
             Ok(verdict) => verdict,
             Err(_) => self.ask_alone(shared, ask, self.now()),
         }
@@ -169,10 +109,10 @@ impl Limiter {
         })
     }
 
-    fn ask_shared(self: &Arc<Self>, shared: &Arc<SharedLimits>, ask: &Ask<'_>, now: Nanoseconds) -> Answer {
+    fn ask_shared(self: &Arc<Self>, shared: &Arc<SharedLimits>, ask: &Ask<'_>, now: Nanoseconds) -> Decision {
         let is_away = shared.is_away();
         if is_away && !shared.may_probe(now) {
-            return Answer::Decided(self.ask_alone(shared, ask, now));
+            return Decision::Decided(self.ask_alone(shared, ask, now));
         }
         let asked: Result<Verdict, Box<Open>> = self.cells.with(ask.key, ask.tier.overflow, now, |cell| {
             let verdict = match shared::is_shared(cell) {
@@ -182,15 +122,15 @@ impl Limiter {
             Ok(self.conclude(cell, ask, verdict))
         });
         let (done, demands) = match asked {
-            Ok(verdict) => return Answer::Decided(verdict),
+            Ok(verdict) => return Decision::Decided(verdict),
             Err(open) => (open.done, open.demands),
         };
         if !demands.is_empty() {
             self.ask_server(shared, ask.key.hash, demands);
         }
         match is_away {
-            true => Answer::Decided(self.ask_alone(shared, ask, now)),
-            false => Answer::Undecided(Undecided(done)),
+            true => Decision::Decided(self.ask_alone(shared, ask, now)),
+            false => Decision::Undecided(Undecided(done)),
         }
     }
 
@@ -203,12 +143,34 @@ impl Limiter {
         })
     }
 
+    /// Asks the server for tokens of a caller, and puts them into its cell.
+    fn ask_server(self: &Arc<Self>, shared: &Arc<SharedLimits>, hash: u128, demands: Vec<Demand>) {
+        let (limiter, shared) = (self.clone(), shared.clone());
+        // The question goes on when its request is gone: others wait for it.
+        tokio::task::spawn_local(async move {
+            let sent = limiter.now();
+            let granted = shared.ask(hash, &demands, || limiter.now()).await;
+            let now = limiter.now();
+            // The cell is kept while its question is on its way.
+            limiter.cells.find(hash, |cell| {
+                let leases = cell.shared();
+                if let Some((there, grants)) = &granted {
+                    for (demand, grant) in demands.iter().zip(grants) {
+                        let lease = leases.lease(demand.terms.rule);
+                        lease.take(demand.terms, grant, sent, now, *there);
+                    }
+                }
+                leases.end();
+            });
+        });
+    }
+
     fn conclude(self: &Arc<Self>, cell: &mut Cell, ask: &Ask<'_>, mut verdict: Verdict) -> Verdict {
         let counted = if verdict.conforms() { &mut cell.allowed } else { &mut cell.limited };
         *counted = counted.saturating_add(1);
         if let (true, Some(concurrency)) = (verdict.conforms(), ask.concurrency) {
             let hash = cell.key().hash;
-            verdict.permit = Some(Permit { limiter: self.clone(), hash, rule: concurrency.rule });
+            verdict.permit = Some(Permit { cells: self.cells.clone(), hash, rule: concurrency.rule });
         }
         verdict
     }
@@ -225,25 +187,6 @@ impl Limiter {
     /// Forgets what a key used, in this process. Returns false if it has no cell.
     pub(crate) fn reset(&self, hash: u128) -> bool {
         self.cells.find(hash, Cell::reset).is_some()
-    }
-}
-
-/// A request in flight; dropping this ends it.
-#[derive(Debug)]
-pub(crate) struct Permit {
-    limiter: Arc<Limiter>,
-    hash: u128,
-    rule: u64,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        // The cell exists: requests in flight keep it from being forgotten.
-        self.limiter.cells.find(self.hash, |cell| {
-            let left = cell.value(self.rule).saturating_sub(1);
-            // The entry exists, so no other entry of the cell is evicted.
-            cell.set(self.rule, left, 0);
-        });
     }
 }
 

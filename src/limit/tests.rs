@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::cells::{Key, Kind};
 use super::gcra::Quota;
 use super::tier::{Concurrency, Limit, Tier};
-use super::{Answer, Ask, Limiter, Verdict, Which};
+use super::{Ask, Decision, Limiter, Verdict, Which};
 use crate::runtime::clock::{self, Instant};
 
 fn limit(name: &str, count: u32, seconds: u64, burst: u32, named: bool) -> Limit {
@@ -31,8 +31,8 @@ fn ask(tier: &Tier, cost: u32) -> Ask<'_> {
 /// The verdict of a limiter that shares nothing.
 fn decided(limiter: &Arc<Limiter>, ask: &Ask<'_>, now: Instant) -> Verdict {
     match limiter.ask(ask, now) {
-        Answer::Decided(verdict) => verdict,
-        Answer::Undecided(_) => panic!("nobody is asked"),
+        Decision::Decided(verdict) => verdict,
+        Decision::Undecided(_) => panic!("nobody is asked"),
     }
 }
 

@@ -69,7 +69,7 @@ impl Compiler<'_> {
         let replicas = self.within("redis.replicas", &raw.replicas, keys::REPLICAS.bounds());
         shared::Settings {
             on_error: raw.on_error,
-            patience: raw.soft_timeout.value,
+            timeout: raw.soft_timeout.value,
             replicas: usize::try_from(replicas).unwrap_or(1),
         }
     }

@@ -21,7 +21,7 @@ use super::routed::Routed;
 use crate::fields::rate_limit;
 use crate::limit::cells::Key;
 use crate::limit::tier::{CONCURRENCY, Tier};
-use crate::limit::{Answer, Ask, Limiter, Undecided, Verdict, Which};
+use crate::limit::{Ask, Decision, Limiter, Undecided, Verdict, Which};
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use announcement::Announcement;
@@ -166,11 +166,11 @@ impl<T: Borrow<Arc<Tier>>> Asked<T> {
     }
 }
 
+/// A request that waits for the decision about its limits.
+type Waiting = (Asked<Arc<Tier>>, Undecided);
+
 /// Decides about a request. Returns what to wait for if it is not decided yet.
-fn limit(
-    limiter: &Arc<Limiter>,
-    routed: &Routed,
-) -> Result<Option<(Asked<Arc<Tier>>, Undecided)>, LimitError> {
+fn limit(limiter: &Arc<Limiter>, routed: &Routed) -> Result<Option<Waiting>, LimitError> {
     let record = &routed.record;
     let policy = &record.info.snapshot.policy.limits;
     let limits = &routed.route.limits;
@@ -196,8 +196,8 @@ fn limit(
     }
     let asked = Asked { key, tier, quotas, exempt };
     match limiter.ask(&asked.ask(routed), record.info.started) {
-        Answer::Decided(verdict) => conclude(routed, &asked, verdict).map(|()| None),
-        Answer::Undecided(undecided) => {
+        Decision::Decided(verdict) => conclude(routed, &asked, verdict).map(|()| None),
+        Decision::Undecided(undecided) => {
             let owned = Asked { key, tier: tier.clone(), quotas, exempt };
             Ok(Some((owned, undecided)))
         }

@@ -11,7 +11,7 @@ use crate::app;
 use crate::config::{self, Environment, Source};
 use crate::limit::cells::{Key, Kind};
 use crate::limit::tier::{Concurrency, Tier};
-use crate::limit::{Answer, Ask, Permit};
+use crate::limit::{Ask, Decision, Permit};
 use crate::message::body::{BodyError, Observer};
 use crate::message::error::Fault;
 use crate::metrics::Exposition;
@@ -147,8 +147,8 @@ fn permit(worker: &Worker) -> Permit {
     let concurrency = Some(Concurrency::new("/items/{id}", 1));
     let ask = Ask { key, tier: &tier, named: None, cost: NonZeroU32::MIN, concurrency };
     match worker.sink.shared_state.limiter.ask(&ask, clock::now()) {
-        Answer::Decided(verdict) => verdict.permit.unwrap(),
-        Answer::Undecided(_) => panic!("nobody is asked"),
+        Decision::Decided(verdict) => verdict.permit.unwrap(),
+        Decision::Undecided(_) => panic!("nobody is asked"),
     }
 }
 

@@ -15,14 +15,14 @@ const LIVES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const MAX_REFUSED: Nanoseconds = 2_000_000_000;
 
 /// Returns the life of a lease: a tenth of the time in which the burst is refilled.
-pub(in crate::limit) fn life(quota: &Quota) -> Nanoseconds {
+pub(crate) fn life(quota: &Quota) -> Nanoseconds {
     let refill = quota.interval().saturating_mul(u64::from(quota.burst.get()));
     (refill / 10).clamp(nanoseconds(LIVES.0), nanoseconds(LIVES.1))
 }
 
 /// The terms under which tokens of a limit are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::limit) struct Terms {
+pub(crate) struct Terms {
     pub rule: u64,
     /// Time between two requests at an even pace.
     pub step: Nanoseconds,
@@ -32,7 +32,7 @@ pub(in crate::limit) struct Terms {
 }
 
 impl Terms {
-    pub(in crate::limit) fn new(rule: u64, quota: &Quota, is_exact: bool) -> Terms {
+    pub(crate) fn new(rule: u64, quota: &Quota, is_exact: bool) -> Terms {
         let life = if is_exact { 0 } else { life(quota) };
         Terms { rule, step: quota.interval(), burst: quota.burst.get(), life }
     }
@@ -40,7 +40,7 @@ impl Terms {
 
 /// What a process asks for in one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::limit) struct Demand {
+pub(crate) struct Demand {
     pub terms: Terms,
     /// Tokens that the asking request needs.
     pub cost: u32,
@@ -53,7 +53,7 @@ pub(in crate::limit) struct Demand {
 
 /// The answer of the server for one limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::limit) struct Grant {
+pub(crate) struct Grant {
     pub tokens: u32,
     pub slots: u32,
     /// Time until the first slot.
@@ -68,8 +68,8 @@ pub(in crate::limit) struct Grant {
 
 /// What a lease says to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::limit) enum Look {
-    Enough,
+pub(crate) enum Look {
+    Conforms,
     /// The request is refused; it conforms after this time.
     Refused(Nanoseconds),
     /// The server has to be asked.
@@ -78,7 +78,7 @@ pub(in crate::limit) enum Look {
 
 /// The lease of a caller under one limit, with all that is known of the shared bucket.
 #[derive(Clone, Debug)]
-pub(in crate::limit) struct Lease {
+pub(crate) struct Lease {
     pub rule: u64,
     tokens: u32,
     /// End of the life of `tokens`.
@@ -105,7 +105,7 @@ pub(in crate::limit) struct Lease {
 }
 
 impl Lease {
-    pub(in crate::limit) fn new(rule: u64) -> Lease {
+    pub(crate) fn new(rule: u64) -> Lease {
         Lease {
             rule,
             tokens: 0,
@@ -151,10 +151,10 @@ impl Lease {
     }
 
     /// Returns whether a request that costs `cost` may pass.
-    pub(in crate::limit) fn look(&mut self, cost: u32, now: Nanoseconds) -> Look {
+    pub(crate) fn look(&mut self, cost: u32, now: Nanoseconds) -> Look {
         self.expire(now);
         if self.tokens.saturating_add(self.ready(now)) >= cost {
-            return Look::Enough;
+            return Look::Conforms;
         }
         if self.tokens.saturating_add(self.slots) >= cost {
             // The time of the slot that is the last to be needed.
@@ -169,7 +169,7 @@ impl Lease {
     }
 
     /// Spends tokens, after [`Lease::look`] said that there are enough.
-    pub(in crate::limit) fn spend(&mut self, cost: u32, now: Nanoseconds) {
+    pub(crate) fn spend(&mut self, cost: u32, now: Nanoseconds) {
         let of_tokens = cost.min(self.tokens);
         self.tokens -= of_tokens;
         let of_slots = (cost - of_tokens).min(self.slots);
@@ -190,7 +190,7 @@ impl Lease {
 
     /// Gives up what is left and asks for more: as much as was spent in the last life of a lease, so that the next one
     /// lasts about as long.
-    pub(in crate::limit) fn demand(&mut self, terms: Terms, cost: u32, now: Nanoseconds) -> Demand {
+    pub(crate) fn demand(&mut self, terms: Terms, cost: u32, now: Nanoseconds) -> Demand {
         self.expire(now);
         self.roll(now);
         let wanted = if terms.life == 0 { cost } else { self.spent.max(self.before).max(cost) };
@@ -200,7 +200,7 @@ impl Lease {
     }
 
     /// Takes what the server granted. `sent` is the time before the question, `there` that of the server in microseconds.
-    pub(in crate::limit) fn take(
+    pub(crate) fn take(
         &mut self,
         terms: Terms,
         grant: &Grant,
@@ -229,18 +229,18 @@ impl Lease {
     }
 
     /// Tokens that the caller has now, in the shared bucket and here.
-    pub(in crate::limit) fn remaining(&self, now: Nanoseconds) -> u32 {
+    pub(crate) fn remaining(&self, now: Nanoseconds) -> u32 {
         let here = if self.until > now { self.tokens } else { 0 };
         self.left.saturating_add(here)
     }
 
     /// Time until the shared bucket is full.
-    pub(in crate::limit) fn full_in(&self, now: Nanoseconds) -> Nanoseconds {
+    pub(crate) fn full_in(&self, now: Nanoseconds) -> Nanoseconds {
         self.full_at.saturating_sub(now)
     }
 
     /// The time from which on nothing is lost with the lease.
-    pub(in crate::limit) fn over_at(&self) -> Nanoseconds {
+    pub(crate) fn over_at(&self) -> Nanoseconds {
         let slots = u64::from(self.slots).saturating_mul(self.step);
         let slots =
             if self.slots == 0 { 0 } else { self.first.saturating_add(slots).saturating_add(self.life) };
@@ -249,7 +249,7 @@ impl Lease {
     }
 
     /// Returns whether the shared bucket was ever heard of.
-    pub(in crate::limit) fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.since > 0
     }
 }

@@ -1,12 +1,12 @@
 //! Limits that all processes of a fleet count together, in Redis. A process takes a [`lease`] of tokens from the shared
 //! bucket of a caller and spends it by itself, so that most requests ask nobody. A request waits for Redis at most
-//! [`Settings::patience`]; while Redis is away nobody waits, and `on_error` decides.
+//! [`Settings::timeout`]; while Redis is away nobody waits, and `on_error` decides.
 
-pub(super) mod lease;
+pub(crate) mod lease;
 #[cfg(test)]
 mod model;
 mod script;
-pub(super) mod standing;
+pub(crate) mod standing;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -17,7 +17,6 @@ use smallvec::SmallVec;
 use tokio::sync::futures::OwnedNotified;
 
 use self::lease::{Demand, Grant, Look, Terms};
-use self::standing::Shared;
 use super::cells::{Cell, Kind};
 use super::gcra::{Nanoseconds, Quota};
 use super::tier::Limit;
@@ -52,7 +51,7 @@ words! {
 pub(crate) struct Settings {
     pub on_error: OnError,
     /// How long a request waits for Redis.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// The number of processes before it is known.
     pub replicas: usize,
 }
@@ -60,9 +59,9 @@ pub(crate) struct Settings {
 /// What shared limits count.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Questions that were answered.
-    pub answered: AtomicU64,
-    /// Questions without an answer.
+    /// Questions with a response.
+    pub succeeded: AtomicU64,
+    /// Questions without a response.
     pub failed: AtomicU64,
     /// Requests that were decided without Redis although their limits are shared.
     pub alone: AtomicU64,
@@ -166,7 +165,35 @@ impl SharedLimits {
             asked => asked?,
         };
         let unexpected = || CommandError::Unexpected(format!("{value:?}"));
-        script::answer(&value, demands.len()).ok_or_else(unexpected)
+        script::response(&value, demands.len()).ok_or_else(unexpected)
+    }
+
+    /// Asks for tokens of a caller; `clock` is the present time of the limiter. Returns the time of the server and its
+    /// grants, or `None`.
+    pub(super) async fn ask(
+        &self,
+        hash: u128,
+        demands: &[Demand],
+        clock: impl Fn() -> Nanoseconds,
+    ) -> Option<(u64, Vec<Grant>)> {
+        let sent = clock();
+        let response = match self.asking.fetch_add(1, Ordering::Relaxed) < MAX_ASKING {
+            true => self.query(&self.key(hash), demands).await,
+            false => Err(CommandError::Down),
+        };
+        self.asking.fetch_sub(1, Ordering::Relaxed);
+        match &response {
+            Ok(_) => {
+                self.counters.succeeded.fetch_add(1, Ordering::Relaxed);
+                let late = clock().saturating_sub(sent) > nanoseconds(self.settings.timeout);
+                self.set_away(late, "it responds too late");
+            }
+            Err(error) => {
+                self.counters.failed.fetch_add(1, Ordering::Relaxed);
+                self.set_away(true, &error.to_string());
+            }
+        }
+        response.ok()
     }
 
     /// Forgets what a caller has used, in Redis.
@@ -197,7 +224,7 @@ impl SharedLimits {
 /// What a request has to wait for.
 #[derive(Debug)]
 pub(super) struct Open {
-    /// Ends when the answer is there.
+    /// Ends when the response is there.
     pub done: OwnedNotified,
     /// What this request has to ask; nothing if another one asked already.
     pub demands: Vec<Demand>,
@@ -217,7 +244,7 @@ pub(super) fn look(
     if is_refused || !looks.contains(&Look::Ask) {
         return Ok(looks);
     }
-    // Made under the lock of the cell, so that no answer comes before it.
+    // Made under the lock of the cell, so that no response comes before it.
     let done = shared.done.clone().notified_owned();
     if shared.is_asking() {
         return Err(Box::new(Open { done, demands: Vec::new() }));
@@ -232,51 +259,4 @@ pub(super) fn look(
 /// Returns whether the limits of a cell are shared: the cell of all who found no place is not.
 pub(super) fn is_shared(cell: &Cell) -> bool {
     cell.key().kind != Kind::Overflow
-}
-
-impl super::Limiter {
-    /// Asks the server for tokens of a caller, and puts them into its cell.
-    pub(super) fn ask_server(self: &Arc<Self>, shared: &Arc<SharedLimits>, hash: u128, demands: Vec<Demand>) {
-        let asking = shared.asking.fetch_add(1, Ordering::Relaxed);
-        // The question goes on when its request is gone: others wait for it.
-        tokio::task::spawn_local(question(self.clone(), shared.clone(), hash, demands, asking < MAX_ASKING));
-    }
-}
-
-async fn question(
-    limiter: Arc<super::Limiter>,
-    shared: Arc<SharedLimits>,
-    hash: u128,
-    demands: Vec<Demand>,
-    may_ask: bool,
-) {
-    let sent = limiter.now();
-    let answer = match may_ask {
-        true => shared.query(&shared.key(hash), &demands).await,
-        false => Err(CommandError::Down),
-    };
-    let now = limiter.now();
-    shared.asking.fetch_sub(1, Ordering::Relaxed);
-    let late = now.saturating_sub(sent) > nanoseconds(shared.settings.patience);
-    match &answer {
-        Ok(_) => {
-            shared.counters.answered.fetch_add(1, Ordering::Relaxed);
-            shared.set_away(late, "it responds too late");
-        }
-        Err(error) => {
-            shared.counters.failed.fetch_add(1, Ordering::Relaxed);
-            shared.set_away(true, &error.to_string());
-        }
-    }
-    // The cell is kept while its question is on its way.
-    limiter.cells.find(hash, |cell| {
-        let shared: &mut Shared = cell.shared();
-        if let Ok((there, grants)) = &answer {
-            for (demand, grant) in demands.iter().zip(grants) {
-                let lease = shared.lease(demand.terms.rule);
-                lease.take(demand.terms, grant, sent, now, *there);
-            }
-        }
-        shared.end();
-    });
 }

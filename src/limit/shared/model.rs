@@ -75,9 +75,9 @@ struct Question {
     sent: u64,
     arrives: u64,
     returns: u64,
-    /// Whether the answer is lost on its way back.
+    /// Whether the response is lost on its way back.
     is_lost: bool,
-    answer: Option<(u64, Grant)>,
+    response: Option<(u64, Grant)>,
 }
 
 struct Process {
@@ -113,11 +113,11 @@ impl World {
         let live = self.processes.len();
         for process in &mut self.processes {
             let Some(question) = &mut process.question else { continue };
-            if question.answer.is_none() && question.arrives <= self.now {
-                question.answer = Some(self.server.take(&question.demand, live, question.arrives));
+            if question.response.is_none() && question.arrives <= self.now {
+                question.response = Some(self.server.take(&question.demand, live, question.arrives));
             }
             if question.returns <= self.now {
-                if let (Some((there, grant)), false) = (question.answer, question.is_lost) {
+                if let (Some((there, grant)), false) = (question.response, question.is_lost) {
                     process.lease.take(question.demand.terms, &grant, question.sent, self.now, there);
                 }
                 process.question = None;
@@ -130,7 +130,7 @@ impl World {
         self.deliver();
         let process = &mut self.processes[at];
         match process.lease.look(1, self.now) {
-            Look::Enough => {
+            Look::Conforms => {
                 process.lease.spend(1, self.now);
                 self.admitted.push(self.now);
             }
@@ -140,10 +140,10 @@ impl World {
                 let demand = process.lease.demand(self.terms, 1, self.now);
                 let (there, back) = delays;
                 let arrives = self.now + there;
-                let answer = None;
+                let response = None;
                 let sent = self.now;
                 process.question =
-                    Some(Question { demand, sent, arrives, returns: arrives + back, is_lost, answer });
+                    Some(Question { demand, sent, arrives, returns: arrives + back, is_lost, response });
             }
         }
     }
@@ -153,12 +153,12 @@ impl World {
         let interval = self.quota.interval() as f64;
         let lives = 2.0 * (if self.terms.life == 0 { 0.1e9 } else { self.terms.life as f64 });
         let fixed = f64::from(self.quota.burst.get()) + lives / interval + self.processes.len() as f64;
-        // The number from i to j is j - i + 1: the worst begin is that with the least `number - time / interval`.
-        let (mut least, mut worst) = (f64::INFINITY, f64::NEG_INFINITY);
+        // The number from i to j is j - i + 1: the worst begin is that with the min `number - time / interval`.
+        let (mut min, mut worst) = (f64::INFINITY, f64::NEG_INFINITY);
         for (number, at) in self.admitted.iter().enumerate() {
             let balance = number as f64 - (*at - 1_000_000 * SECOND) as f64 / interval;
-            least = least.min(balance);
-            worst = worst.max(balance - least + 1.0);
+            min = min.min(balance);
+            worst = worst.max(balance - min + 1.0);
         }
         worst - fixed
     }
@@ -210,13 +210,13 @@ fn nearly_all_that_is_allowed_is_admitted_and_few_ask() {
         let mut world = World::new(quota, processes, false);
         let begin = world.now;
         let time = quota.interval() * u64::from(burst) * 50;
-        // Twice the limit, evenly over the processes, each answer within 200 us.
+        // Twice the limit, evenly over the processes, each response within 200 us.
         let gap = quota.interval() / 2;
         let mut number = 0;
         while world.now < begin + time {
             world.now += gap;
             for _ in 0..2 {
-                // A request that waits comes again at once when the answer is there.
+                // A request that waits comes again at once when the response is there.
                 world.request(number % processes, (100_000, 100_000), false);
                 if world.processes[number % processes].question.is_some() {
                     world.now += 200_000.min(gap / 4);

@@ -41,8 +41,8 @@ pub(super) fn command(key: &str, live: usize, demands: &[Demand], whole: bool) -
     command
 }
 
-/// Reads the answer: the time of the server in microseconds, and a grant for each of `count` limits.
-pub(super) fn answer(value: &Value, count: usize) -> Option<(u64, Vec<Grant>)> {
+/// Reads the response: the time of the server in microseconds, and a grant for each of `count` limits.
+pub(super) fn response(value: &Value, count: usize) -> Option<(u64, Vec<Grant>)> {
     let (there, values) = value.list()?.split_first()?;
     let grant = |values: &[Value]| {
         let [tokens, slots, first, left, full, wait] = values else { return None };

@@ -13,7 +13,7 @@ const MAX_LEASES: usize = 64;
 
 /// The leases of a caller.
 #[derive(Debug, Default)]
-pub(in crate::limit) struct Shared {
+pub(crate) struct Shared {
     leases: SmallVec<[Lease; 1]>,
     asking: bool,
     /// Tells those who wait for an answer.
@@ -22,7 +22,7 @@ pub(in crate::limit) struct Shared {
 
 impl Shared {
     /// The lease of a limit, which is empty if there was none.
-    pub(in crate::limit) fn lease(&mut self, rule: u64) -> &mut Lease {
+    pub(crate) fn lease(&mut self, rule: u64) -> &mut Lease {
         let known = self.leases.iter().position(|lease| lease.rule == rule);
         let at = known.unwrap_or_else(|| {
             if self.leases.len() >= MAX_LEASES {
@@ -35,12 +35,12 @@ impl Shared {
     }
 
     /// The lease of a limit, if there is one.
-    pub(in crate::limit) fn known(&self, rule: u64) -> Option<&Lease> {
+    pub(crate) fn known(&self, rule: u64) -> Option<&Lease> {
         self.leases.iter().find(|lease| lease.rule == rule && lease.is_known())
     }
 
     /// Gives all leases up. A question on its way goes on.
-    pub(in crate::limit) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.leases.clear();
     }
 
@@ -53,13 +53,13 @@ impl Shared {
     }
 
     /// Ends a question, and wakes those who wait for it.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.asking = false;
         self.done.notify_waiters();
     }
 
     /// The time from which on nothing is lost with it; the end of all time while a question is on its way.
-    pub(in crate::limit) fn over_at(&self) -> Nanoseconds {
+    pub(crate) fn over_at(&self) -> Nanoseconds {
         match self.asking {
             true => Nanoseconds::MAX,
             false => self.leases.iter().map(Lease::over_at).max().unwrap_or(0),

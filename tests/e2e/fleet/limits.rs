@@ -46,7 +46,7 @@ fn a_large_limit_is_leased_and_hardly_asked_for() {
     // What a process holds and does not spend is little; and little is refilled meanwhile.
     assert!((290..=305).contains(&passed), "{passed}");
     for pillion in &pillions {
-        let asked = metric(pillion, "pillion_limit_shared_questions_total{result=\"answered\"}");
+        let asked = metric(pillion, "pillion_limit_shared_questions_total{result=\"succeeded\"}");
         assert!(asked < 60.0, "{asked} questions for 250 requests");
         assert_eq!(metric(pillion, "pillion_limit_shared "), 1.0);
     }

@@ -144,6 +144,7 @@ fn wanted(line: &str) -> &'static str {
         line if line.contains("/cache/stats") => "bytes",
         line if line.contains("/limits/top") => "allowed",
         line if line.contains("/limits/status") => "acme",
+        line if line.contains("/limits/reset") => "held",
         line if line.contains("/performance/routes") => "/api/patients/{id}",
         line if line.contains("/performance/slow") => "[",
         line if line.contains("/performance/errors") => "[",
