@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::generate::write;
-use super::output::{PROBLEMS, fail};
+use super::output::{FAILED, PROBLEMS, complain, fail};
 
 /// The proxies whose configuration is converted.
 #[derive(Debug, Subcommand)]
@@ -16,8 +16,9 @@ pub(super) enum Convert {
     /// Convert an nginx configuration to pillion.toml on standard output
     ///
     /// Read are server and location blocks, proxy_pass, proxy_cache_valid, limit_req, gzip, add_header, timeouts,
-    /// redirects and relative includes. Every other directive becomes a comment with its file and line, so read the
-    /// result, and then run `pillion check`.
+    /// redirects, allow, deny and relative includes. Every other directive becomes a comment with its file and line, so
+    /// read the result, and then run `pillion check`. Where a guard has no equivalent (auth_basic, auth_request), the
+    /// route is denied. The exit status is 1 if a guard is lost, which standard error names.
     Nginx {
         /// The configuration file
         #[arg(default_value = "/etc/nginx/nginx.conf")]
@@ -29,7 +30,25 @@ pub(super) enum Convert {
 pub(super) fn run(convert: Convert) -> u8 {
     let Convert::Nginx { file } = convert;
     match nginx::convert(&file) {
-        Ok(text) => write(text.as_bytes()),
+        Ok(converted) => tell(&converted),
         Err(error) => fail(PROBLEMS, &error),
+    }
+}
+
+/// Prints a converted configuration, and tells what became of its guards.
+fn tell(converted: &nginx::Converted) -> u8 {
+    let code = write(converted.text.as_bytes());
+    for place in &converted.closed {
+        complain(&format_args!(
+            "{place}: nobody may come, because a guard has no equivalent; the comments say which"
+        ));
+    }
+    for guard in &converted.open {
+        complain(&format_args!("{guard}"));
+    }
+    match converted.open.len() {
+        0 => code,
+        1 => fail(FAILED, &"1 guard is lost: see above"),
+        some => fail(FAILED, &format_args!("{some} guards are lost: see above")),
     }
 }

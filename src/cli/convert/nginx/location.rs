@@ -1,5 +1,6 @@
 //! The settings that a location has of its own or inherits, and the route that they make.
 
+use super::guards::Guards;
 use super::output::{Line, Route, note};
 use super::read::Directive;
 use super::values::{size, string, time};
@@ -62,6 +63,7 @@ pub(super) struct Settings {
     compress: Option<bool>,
     /// Names of limits.
     pub limits: Vec<String>,
+    pub guards: Guards,
 }
 
 impl Settings {
@@ -83,8 +85,9 @@ impl Settings {
         if has("limit_req") {
             self.limits.clear();
         }
+        self.guards.take(directives);
         let (mut comments, mut left) = (Vec::new(), Vec::new());
-        for directive in directives {
+        for directive in directives.iter().filter(|directive| !Guards::has(directive)) {
             match self.take_one(directive) {
                 Some(None) => {}
                 Some(Some(why)) => comments.push(note(&directive.place, &directive.shown(), why)),

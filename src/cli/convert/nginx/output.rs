@@ -8,6 +8,15 @@ use super::values::{string, strings};
 /// A key and its value in TOML.
 pub(super) type Line = (String, String);
 
+/// A converted configuration.
+pub(crate) struct Converted {
+    pub text: String,
+    /// Places where nobody may come any more, because a guard has no equivalent.
+    pub closed: Vec<String>,
+    /// Guards that are lost: what they keep out is let through.
+    pub open: Vec<String>,
+}
+
 /// An upstream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Upstream {
@@ -48,8 +57,14 @@ pub(super) struct Output {
     pub limit_key: Option<&'static str>,
     /// Limits of the one tier: name and value.
     pub limits: Vec<Line>,
+    /// The file of the CA by which clients are checked.
+    pub client_ca: Option<String>,
     /// Directives without an equivalent.
     pub notes: Vec<String>,
+    /// Places where nobody may come any more, because a guard has no equivalent.
+    pub closed: Vec<String>,
+    /// Guards that are lost.
+    pub open: Vec<String>,
 }
 
 impl Output {
@@ -74,6 +89,7 @@ impl Output {
                 .map(|(cert, key)| format!("{{ cert = {}, key = {} }}", string(cert), string(key)))
                 .collect();
             lines.push(("certificates".to_owned(), format!("[{}]", pairs.join(", "))));
+            lines.extend(self.client_ca.iter().map(|file| ("client_ca".to_owned(), string(file))));
             section(&mut text, "[server.tls]", &lines);
         }
         for (at, upstream) in self.upstreams.iter().enumerate() {

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::guards::Verdict;
 use super::listen::{address, hosts, is_tls, redirects_to_https};
 use super::location::Settings;
-use super::matching::{Location, Match, matching, pattern, redirect};
-use super::output::{Output, Route, Upstream, Zone, note};
+use super::matching::{Location, Match, matching, patterns};
+use super::output::{Converted, Output, Route, Zone, note};
 use super::read::Directive;
-use super::values::{named, size, string, time};
+use super::values::{size, string, time};
 
 /// Directives of nginx's process that have no meaning here.
 const OF_PROCESS: &[&str] = &[
@@ -32,19 +33,51 @@ pub(super) struct Converter {
     pub(super) groups: HashMap<String, Vec<String>>,
     pub(super) zones: HashMap<String, Zone>,
     /// The maximum body size that most requests have.
-    body_size: Option<String>,
+    pub(super) body_size: Option<String>,
 }
 
 /// The parts that a server's locations have in common.
-struct Server<'a> {
+pub(super) struct Server<'a> {
     /// The host of each route, or one empty one.
-    hosts: Vec<&'a str>,
-    settings: Settings,
+    pub hosts: Vec<&'a str>,
+    pub settings: Settings,
+}
+
+/// Returns the directive by which a server asks each client for a certificate.
+fn verifies_clients(server: &Directive) -> Option<&Directive> {
+    server.inner().iter().find(|directive| directive.name == "ssl_verify_client" && directive.arg(0) == "on")
+}
+
+/// Returns the file of the CA by which all servers with TLS check their clients, if all do.
+fn client_ca(servers: &[&Directive]) -> Option<String> {
+    let mut files = servers.iter().filter(|server| is_tls(server)).map(|server| {
+        verifies_clients(server)?;
+        let file = server.inner().iter().find(|directive| directive.name == "ssl_client_certificate")?;
+        Some(file.arg(0))
+    });
+    let first = files.next()??;
+    files.all(|file| file == Some(first)).then(|| first.to_owned())
+}
+
+/// Returns the location to which all requests of another one go that no file answers (`try_files $uri @app`).
+fn named_location<'a>(directives: &[&Directive], all: &[Location<'a>]) -> Option<&'a Directive> {
+    let last = directives.iter().find(|directive| directive.name == "try_files")?.args.last()?;
+    let is_it = |location: &&Location<'a>| last.starts_with('@') && location.directive.arg(0) == last;
+    all.iter().find(is_it).map(|location| location.directive)
+}
+
+/// Returns whether a directive refuses some requests of its location.
+fn refuses(directive: &Directive) -> bool {
+    match directive.name.as_str() {
+        "limit_except" => true,
+        "return" => directive.arg(0).parse().is_ok_and(|status: u16| status >= 400),
+        _ => false,
+    }
 }
 
 impl Converter {
     /// Converts the directives of a file.
-    pub(super) fn convert(mut self, directives: &[Directive]) -> String {
+    pub(super) fn convert(mut self, directives: &[Directive]) -> Converted {
         let mut all: Vec<&Directive> = Vec::new();
         for directive in directives {
             match directive.name.as_str() {
@@ -82,7 +115,8 @@ impl Converter {
         if let Some(size) = self.body_size.clone() {
             self.output.server.push(("max_body_size".to_owned(), string(&size)));
         }
-        self.output.text()
+        let text = self.output.text();
+        Converted { text, closed: self.output.closed, open: self.output.open }
     }
 
     /// Takes a directive that holds for the whole process.
@@ -146,6 +180,7 @@ impl Converter {
 
     fn servers(&mut self, servers: &[&Directive], settings: &Settings) {
         let has_tls = servers.iter().any(|server| is_tls(server));
+        self.output.client_ca = client_ca(servers);
         let (mut plain, mut tls) = (Vec::new(), Vec::new());
         let mut serving = Vec::new();
         for server in servers {
@@ -200,6 +235,11 @@ impl Converter {
         let (comments, left) = settings.take(directive.inner());
         self.output.notes.extend(comments);
         self.limits(directive.inner(), &mut settings);
+        if self.output.client_ca.is_none()
+            && let Some(verifies) = verifies_clients(directive)
+        {
+            settings.guards.add(note(&verifies.place, &verifies.shown(), ""));
+        }
         let hosts = if hosts.is_empty() { vec![""] } else { hosts };
         let server = Server { hosts, settings };
         let (mut locations, mut responds) = (Vec::new(), false);
@@ -209,6 +249,8 @@ impl Converter {
                 | "server_name"
                 | "ssl_certificate"
                 | "ssl_certificate_key"
+                | "ssl_client_certificate"
+                | "ssl_verify_client"
                 | "limit_req"
                 | "http2" => {}
                 "location" => locations.push(directive),
@@ -233,11 +275,7 @@ impl Converter {
             }
         }
         let mut locations: Vec<Location<'_>> = locations.into_iter().map(matching).collect();
-        // Regular expressions stay in the order of the file; a stable sort keeps it.
-        locations.sort_by_key(|location| {
-            let length = if location.form == Match::Regex { 0 } else { location.path.len() };
-            (location.form, std::cmp::Reverse(length))
-        });
+        locations.sort_by_key(Location::order);
         // [upstream] serves everything that no route names, so the root comes first.
         let is_root = |location: &&Location<'_>| location.form != Match::Regex && location.path == "/";
         let root = locations.iter().find(is_root);
@@ -249,7 +287,7 @@ impl Converter {
         }
         let has_root = responds || root.is_some();
         for location in &locations {
-            self.location(location, &server);
+            self.location(location, &server, &locations);
         }
         for host in server.hosts.iter().filter(|_| !has_root) {
             self.output.routes.push(Route {
@@ -262,148 +300,70 @@ impl Converter {
         }
     }
 
-    fn location(&mut self, location: &Location<'_>, server: &Server<'_>) {
+    fn location(&mut self, location: &Location<'_>, server: &Server<'_>, all: &[Location<'_>]) {
         let directive = location.directive;
-        let Some((path, comment)) = pattern(location) else {
-            let denies = |inner: &Directive| inner.name == "deny" && inner.arg(0) == "all";
-            let why = match directive.inner().iter().any(denies) {
-                true => "what it denies is let through until a route with deny is written for it",
-                false => "regular expressions match no routes; write a path with {name} and **",
+        // Others lead there, and take what it says.
+        if directive.arg(0).starts_with('@') {
+            return;
+        }
+        let mut settings = server.settings.clone();
+        let (mut comments, mut left) = settings.take(directive.inner());
+        self.limits(directive.inner(), &mut settings);
+        if let Some(named) = named_location(&left, all) {
+            let (more, further) = settings.take(named.inner());
+            self.limits(named.inner(), &mut settings);
+            comments.extend(more);
+            left.retain(|inner| inner.name != "try_files");
+            left.extend(further);
+        }
+        let left: Vec<&Directive> = left.into_iter().filter(|inner| inner.name != "limit_req").collect();
+        let (nested, left): (Vec<_>, Vec<_>) = left.into_iter().partition(|inner| inner.name == "location");
+        let inner = Server { hosts: server.hosts.clone(), settings: settings.clone() };
+        // They match more than the location does, so they stand before it.
+        let mut nested: Vec<Location<'_>> = nested.into_iter().map(matching).collect();
+        nested.sort_by_key(Location::order);
+        for location in &nested {
+            self.location(location, &inner, all);
+        }
+        let place = note(&directive.place, &directive.shown(), "");
+        let Some(patterns) = patterns(location) else {
+            let why = match settings.guards.verdict() == Verdict::Open
+                && !left.iter().any(|inner| refuses(inner))
+            {
+                true => "this regular expression matches no routes; write a path with {name} and **",
+                false => {
+                    let why = "what it denies is let through until a route with deny is written for it";
+                    self.output.open.push(format!("{place}: {why}"));
+                    why
+                }
             };
             return self.output.note(&directive.place, &directive.shown(), why);
         };
-        let mut settings = server.settings.clone();
-        let (mut comments, left) = settings.take(directive.inner());
-        self.limits(directive.inner(), &mut settings);
-        let left: Vec<&Directive> = left.into_iter().filter(|inner| inner.name != "limit_req").collect();
-        comments.extend(comment.map(|comment| note(&directive.place, &directive.shown(), comment)));
-        let place = note(&directive.place, &directive.shown(), "");
-        self.route(server, (&place, &path), settings, &left, comments);
-    }
-
-    /// Makes the routes of a location, one for each host.
-    fn route(
-        &mut self,
-        server: &Server<'_>,
-        (place, path): (&str, &str),
-        settings: Settings,
-        directives: &[&Directive],
-        mut comments: Vec<String>,
-    ) {
-        let mut route = Route::default();
-        let mut sent = None;
-        for directive in directives {
-            let mut line = |key: &str, value: String| route.lines.push((key.to_owned(), value));
-            match (directive.name.as_str(), directive.arg(0)) {
-                ("proxy_pass", _) => sent = Some(*directive),
-                ("return", "301" | "302" | "303" | "307" | "308")
-                    if redirect(directive.arg(1), path).is_some() =>
-                {
-                    let to = redirect(directive.arg(1), path).unwrap_or_default();
-                    line("redirect", format!("{{ to = {}, status = {} }}", string(&to), directive.arg(0)));
-                }
-                ("return", status)
-                    if status.parse().is_ok_and(|status: u16| (400..600).contains(&status)) =>
-                {
-                    line("deny", status.to_owned());
-                }
-                ("deny", "all") => line("deny", "403".to_owned()),
-                ("root" | "alias" | "try_files" | "index" | "autoindex", _) => {
-                    comments.push(note(
-                        &directive.place,
-                        &directive.shown(),
-                        "Pillion serves no files; the app does",
-                    ));
-                }
-                ("fastcgi_pass" | "uwsgi_pass" | "scgi_pass" | "grpc_pass", _) => {
-                    comments.push(note(
-                        &directive.place,
-                        &directive.shown(),
-                        "apps are spoken to in HTTP: http://, https://, h2c://",
-                    ));
-                }
-                _ => comments.push(note(&directive.place, &directive.shown(), "")),
-            }
+        let is_guarded =
+            settings.guards.verdict() != Verdict::Open || left.iter().any(|inner| refuses(inner));
+        if is_guarded && patterns.any_case {
+            let why = "routes tell cases of letters apart; other cases are let through";
+            self.output.open.push(format!("{place}: {why}"));
+            comments.push(note(&directive.place, &directive.shown(), why));
         }
-        let mut has_action = !route.lines.is_empty();
-        if let Some(pass) = sent.filter(|_| !has_action) {
-            match self.upstream(pass, &settings) {
-                Some((upstream, uri)) => {
-                    if upstream > 0 {
-                        let name = string(&self.output.upstreams[upstream].name);
-                        route.lines.push(("upstream".to_owned(), name));
-                    }
-                    let base = path.strip_suffix("**").unwrap_or(path);
-                    if let Some(uri) = uri.filter(|uri| uri != base) {
-                        let why = "the path is not changed here; a route with rewrite does that, and the routes below it then match the new path";
-                        comments.push(note(&pass.place, &format!("proxy_pass ...{uri}"), why));
-                    }
-                }
-                None => {
-                    let why = "it has a variable; name an upstream in place of deny";
-                    comments.push(note(&pass.place, &pass.shown(), why));
-                    route.lines.push(("deny".to_owned(), "503".to_owned()));
-                    has_action = true;
-                }
-            }
-            if !has_action {
-                settings.lines(&mut route, self.body_size.as_deref());
-            }
-        } else if !has_action {
-            // Nothing sends it anywhere: the remarks are all there is.
-            self.output
-                .notes
-                .push(format!("{place}: its requests go to [upstream], as nothing is written for them"));
-            self.output.notes.extend(comments);
-            return;
-        }
-        for host in &server.hosts {
-            let pattern = format!("* {host}{path}");
-            // A route that repeats the defaults is left out.
-            if route.lines.is_empty() && comments.is_empty() && path == "/**" && host.is_empty() {
-                continue;
-            }
+        for (at, pattern) in patterns.paths.iter().enumerate() {
             let mut comments = comments.clone();
-            comments.extend(route.comments.iter().cloned());
-            self.output.routes.push(Route { comments, pattern, lines: route.lines.clone() });
+            comments.extend(
+                patterns
+                    .comment
+                    .filter(|_| !is_guarded)
+                    .map(|comment| note(&directive.place, &directive.shown(), comment)),
+            );
+            self.route(
+                server,
+                (&place, pattern),
+                settings.clone(),
+                &left,
+                if at == 0 { comments } else { Vec::new() },
+            );
         }
-    }
-
-    /// Returns the number of the upstream of a `proxy_pass`, and the path that it has. `None` if it has a variable.
-    fn upstream(&mut self, pass: &Directive, settings: &Settings) -> Option<(usize, Option<String>)> {
-        let url = pass.arg(0);
-        let (scheme, rest) = url.split_once("://")?;
-        if url.contains('$') {
-            return None;
+        for pattern in patterns.wider.iter().filter(|_| is_guarded) {
+            self.route(server, (&place, pattern), settings.clone(), &left, Vec::new());
         }
-        let (authority, uri) = match rest.find('/').filter(|_| !rest.starts_with("unix:")) {
-            Some(at) => (&rest[..at], Some(rest[at..].to_owned())),
-            None => (rest, None),
-        };
-        let address = |address: &str| match address.strip_prefix("unix:") {
-            Some(path) => format!("unix:{path}"),
-            None => format!("{scheme}://{address}"),
-        };
-        let urls: Vec<String> = match self.groups.get(authority) {
-            Some(addresses) => addresses.iter().map(|one| address(one)).collect(),
-            None => vec![address(authority)],
-        };
-        if let Some(at) = self.output.upstreams.iter().position(|upstream| upstream.urls == urls) {
-            return Some((at, uri));
-        }
-        let mut lines = Vec::new();
-        if let Some(timeout) = &settings.connect_timeout {
-            lines.push(("connect_timeout".to_owned(), string(timeout)));
-        }
-        if !settings.preserve_host {
-            lines.push(("preserve_host".to_owned(), "false".to_owned()));
-        }
-        let name = named(authority);
-        let is_taken = |name: &str| self.output.upstreams.iter().any(|upstream| upstream.name == name);
-        let name = (1..)
-            .map(|at| if at == 1 { name.clone() } else { format!("{name}-{at}") })
-            .find(|name| !is_taken(name))?;
-        self.output.upstreams.push(Upstream { name, urls, lines });
-        Some((self.output.upstreams.len() - 1, uri))
     }
 }
