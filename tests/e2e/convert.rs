@@ -214,3 +214,78 @@ fn guards_of_a_server_hold_for_its_locations() {
     let made = printed(&convert(&folder.write("nginx.conf", one)).stdout);
     assert!(!made.contains("client_ca") && made.contains("deny = 403"), "{made}");
 }
+
+fn ingresses() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/convert/ingress"))
+}
+
+fn convert_ingress(file: &std::path::Path) -> std::process::Output {
+    Command::new(binary()).args(["convert", "ingress"]).arg(file).output().unwrap()
+}
+
+#[test]
+fn ingresses_are_converted_as_they_are_kept_and_pass_the_check() {
+    for name in ["shop", "guarded", "sidecar"] {
+        let output = convert_ingress(&ingresses().join(format!("{name}.yaml")));
+        assert!(output.status.success(), "{}", printed(&output.stderr));
+        let kept = ingresses().join(format!("{name}.toml"));
+        let made = printed(&output.stdout);
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&kept, &made).unwrap();
+        }
+        assert_eq!(made, std::fs::read_to_string(&kept).unwrap(), "{name}: UPDATE=1 writes it");
+        let checked = Command::new(binary()).arg("check").arg(&kept).output().unwrap();
+        assert!(checked.status.success(), "{name}: {}", printed(&checked.stderr));
+    }
+}
+
+#[test]
+fn a_guard_of_an_ingress_never_becomes_an_open_route() {
+    let output = convert_ingress(&ingresses().join("guarded.yaml"));
+    let (text, said) = (printed(&output.stdout), printed(&output.stderr));
+    for (pattern, line) in [
+        ("tools.example.com/admin/**", "allow = [\"10.0.0.0/8\", \"192.168.0.0/16\"]"),
+        ("tools.example.com/metrics/**", "deny = 403"),
+        ("*.example.com/**", "deny = 403"),
+        ("snippet.example.com/**", "deny = 403"),
+        ("traefik.example.com/**", "deny = 403"),
+        ("either.example.com/**", "allow = [\"10.0.0.0/8\"]"),
+    ] {
+        assert!(text.contains(&format!("match = \"* {pattern}\"\n{line}\n")), "{pattern}:\n{text}");
+    }
+    for name in ["basic", "oauth", "snippet", "traefik"] {
+        assert!(said.contains(&format!("Ingress {name}: nobody may come")), "{said}");
+    }
+}
+
+#[test]
+fn an_ingress_that_cannot_be_converted_is_told_with_its_name() {
+    let folder = Folder::new();
+    let ingress = |spec: &str| {
+        format!("apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{ name: a }}\nspec: {spec}\n")
+    };
+    let path = |path: &str| ingress(&format!("{{ rules: [{{ http: {{ paths: [{{ {path} }}] }} }}] }}"));
+    for (text, told) in [
+        ("a: [\n".to_owned(), "line "),
+        ("kind: Service\n".to_owned(), "there is no Ingress in it"),
+        (
+            ingress("{}").replace("networking.k8s.io/v1", "extensions/v1beta1"),
+            "expected networking.k8s.io/v1",
+        ),
+        (ingress("{}"), "Ingress a: it has neither rules nor a defaultBackend"),
+        (path("path: /, pathType: Regex, backend: {}"), "Ingress a: pathType is Regex"),
+        (path("path: /, pathType: Prefix"), "Ingress a: a path has no backend"),
+        (
+            path("path: /, pathType: Prefix, backend: { resource: { kind: Bucket } }"),
+            "a backend is no service",
+        ),
+        (
+            path("path: /, pathType: Prefix, backend: { service: { name: b, port: { name: http } } }"),
+            "the port \"http\" of Service b has no number",
+        ),
+    ] {
+        let output = convert_ingress(&folder.write("ingress.yaml", &text));
+        let said = printed(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(told), "{text}: {said}");
+    }
+}

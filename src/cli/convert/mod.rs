@@ -1,7 +1,10 @@
 //! The command `pillion convert`: a configuration of another proxy as a file for Pillion. What has no equivalent becomes
 //! a comment with its place.
 
+mod ingress;
 mod nginx;
+mod output;
+mod values;
 
 use std::path::PathBuf;
 
@@ -24,19 +27,32 @@ pub(super) enum Convert {
         #[arg(default_value = "/etc/nginx/nginx.conf")]
         file: PathBuf,
     },
+    /// Convert Kubernetes Ingresses, with the annotations of ingress-nginx, to pillion.toml on standard output
+    ///
+    /// Read are hosts, paths, services, and annotations for limits, bodies, timeouts, redirects, allowed addresses and
+    /// rewrites. Every other annotation becomes a comment. Where one that keeps clients out has no equivalent, the routes
+    /// are denied.
+    Ingress {
+        /// File with one or more documents, "-" for standard input
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
 }
 
 /// Converts a configuration.
 pub(super) fn run(convert: Convert) -> u8 {
-    let Convert::Nginx { file } = convert;
-    match nginx::convert(&file) {
+    let converted = match convert {
+        Convert::Nginx { file } => nginx::convert(&file).map_err(|error| error.to_string()),
+        Convert::Ingress { file } => ingress::convert(&file),
+    };
+    match converted {
         Ok(converted) => tell(&converted),
         Err(error) => fail(PROBLEMS, &error),
     }
 }
 
 /// Prints a converted configuration, and tells what became of its guards.
-fn tell(converted: &nginx::Converted) -> u8 {
+fn tell(converted: &output::Converted) -> u8 {
     let code = write(converted.text.as_bytes());
     for place in &converted.closed {
         complain(&format_args!(

@@ -1,10 +1,10 @@
 //! Definitions that other directives name: upstream blocks, and the zones of limits.
 
 use super::location::Settings;
-use super::output::Zone;
 use super::read::Directive;
 use super::server::Converter;
-use super::values::{named, rate, string};
+use crate::cli::convert::output::Zone;
+use crate::cli::convert::values::{named, rate, string};
 
 impl Converter {
     /// Takes what other directives name: upstream blocks and zones.

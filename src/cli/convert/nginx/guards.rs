@@ -1,7 +1,7 @@
 //! Directives that say who may come. One that has no equivalent never becomes an open route: the route is denied.
 
-use super::output::note;
 use super::read::Directive;
+use crate::cli::convert::output::note;
 
 /// Directives that begin like one that checks a client, and only set something for it.
 const PARAMETERS: &[&str] =

@@ -1,9 +1,9 @@
 //! The settings that a location has of its own or inherits, and the route that they make.
 
 use super::guards::Guards;
-use super::output::{Line, Route, note};
 use super::read::Directive;
-use super::values::{size, string, time};
+use crate::cli::convert::output::{Line, Route, note};
+use crate::cli::convert::values::{size, string, time};
 
 /// Directives that need no equivalent: Pillion does by itself what they say, or has nothing that they set.
 const NEEDLESS: &[&str] = &[
@@ -230,13 +230,13 @@ impl Settings {
             }
         }
         if !self.removed_fields.is_empty() {
-            line("remove_request", super::values::strings(&self.removed_fields));
+            line("remove_request", crate::cli::convert::values::strings(&self.removed_fields));
         }
         if self.compress == Some(false) {
             line("compress", "false".to_owned());
         }
         if !self.limits.is_empty() {
-            line("limits", super::values::strings(&self.limits));
+            line("limits", crate::cli::convert::values::strings(&self.limits));
         }
         if let Some(cache) = self.cache() {
             line("cache", cache);

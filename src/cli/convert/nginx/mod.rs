@@ -5,15 +5,13 @@ mod guards;
 mod listen;
 mod location;
 mod matching;
-mod output;
 mod read;
 mod route;
 mod server;
-mod values;
 
 use std::path::Path;
 
-pub(super) use output::Converted;
+use crate::cli::convert::output::Converted;
 use read::ReadError;
 
 /// Converts the file, with the files that it includes.

@@ -3,10 +3,10 @@
 use super::guards::{Guards, Verdict};
 use super::location::Settings;
 use super::matching::redirect;
-use super::output::{Route, Upstream, note};
 use super::read::Directive;
 use super::server::{Converter, Server};
-use super::values::{named, string, strings};
+use crate::cli::convert::output::{Route, Upstream, note};
+use crate::cli::convert::values::{named, string, strings};
 
 /// Says how a place is opened again whose guard has no equivalent.
 const NO_GUARD: &str = "Pillion has no such guard, so nobody may come; once the app or `allow` keeps others out, put the \

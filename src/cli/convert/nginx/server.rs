@@ -6,9 +6,9 @@ use super::guards::Verdict;
 use super::listen::{address, hosts, is_tls, redirects_to_https};
 use super::location::Settings;
 use super::matching::{Location, Match, matching, patterns};
-use super::output::{Converted, Output, Route, Zone, note};
 use super::read::Directive;
-use super::values::{size, string, time};
+use crate::cli::convert::output::{Converted, Output, Route, Zone, note};
+use crate::cli::convert::values::{size, string, time};
 
 /// Directives of nginx's process that have no meaning here.
 const OF_PROCESS: &[&str] = &[
@@ -115,7 +115,7 @@ impl Converter {
         if let Some(size) = self.body_size.clone() {
             self.output.server.push(("max_body_size".to_owned(), string(&size)));
         }
-        let text = self.output.text();
+        let text = self.output.text("nginx");
         Converted { text, closed: self.output.closed, open: self.output.open }
     }
 
@@ -132,7 +132,7 @@ impl Converter {
                         .map(|kind| if kind == "*" { "*/*".to_owned() } else { kind.clone() }),
                 );
                 types.dedup();
-                Some((&mut self.output.compression, "types", super::values::strings(&types)))
+                Some((&mut self.output.compression, "types", crate::cli::convert::values::strings(&types)))
             }
             "gzip_min_length" => {
                 size(first).map(|size| (&mut self.output.compression, "min_size", string(&size)))
@@ -208,7 +208,7 @@ impl Converter {
         if plain.is_empty() && tls.is_empty() && !servers.is_empty() {
             plain.push("[::]:80".to_owned());
         }
-        self.output.server.insert(0, ("listen".to_owned(), super::values::strings(&plain)));
+        self.output.server.insert(0, ("listen".to_owned(), crate::cli::convert::values::strings(&plain)));
         self.output.tls_listen = tls;
         // A server that takes any host stands behind those that take one. Without one that says so it is the first.
         let default = serving.iter().position(|server| hosts(server).is_empty()).unwrap_or(0);

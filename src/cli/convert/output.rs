@@ -1,8 +1,7 @@
 //! The file for Pillion, section by section.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
-use super::read::Place;
 use super::values::{string, strings};
 
 /// A key and its value in TOML.
@@ -69,17 +68,17 @@ pub(super) struct Output {
 
 impl Output {
     /// Notes a directive that has no equivalent, or needs none.
-    pub(super) fn note(&mut self, place: &Place, directive: &str, why: &str) {
+    pub(super) fn note(&mut self, place: &impl Display, directive: &str, why: &str) {
         let note = note(place, directive, why);
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
     }
 
-    /// Writes the file.
-    pub(super) fn text(&self) -> String {
-        let mut text = String::from(
-            "# Made by `pillion convert nginx`. Read the comments, then run `pillion check` and `pillion explain`.\n",
+    /// Writes the file; `from` names the command.
+    pub(super) fn text(&self, from: &str) -> String {
+        let mut text = format!(
+            "# Made by `pillion convert {from}`. Read the comments, then run `pillion check` and `pillion explain`.\n"
         );
         section(&mut text, "[server]", &self.server);
         if !self.tls_listen.is_empty() {
@@ -138,7 +137,7 @@ impl Output {
 }
 
 /// Returns the comment on a directive without an equivalent.
-pub(super) fn note(place: &Place, directive: &str, why: &str) -> String {
+pub(super) fn note(place: &impl Display, directive: &str, why: &str) -> String {
     let directive = directive.split_whitespace().collect::<Vec<_>>().join(" ");
     match why {
         "" => format!("{place}: {directive}"),
