@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::generate::write;
 use super::output::{PROBLEMS, fail};
+use crate::runtime::file_access;
 use crate::yaml::{Node, Style, Value, YamlError, parse};
 
 /// The files that Compose looks for, in its order.
@@ -51,7 +52,9 @@ impl fmt::Display for ComposeError {
             ComposeError::NoFile => {
                 write!(f, "there is no {} here; name the file with --file", DEFAULT_FILES.join(", "))
             }
-            ComposeError::Read(file, error) => write!(f, "{}: {error}", file.display()),
+            ComposeError::Read(file, error) => {
+                write!(f, "{}: {error}{}", file.display(), file_access::after(file, error))
+            }
             ComposeError::Yaml(file, error) => write!(f, "{}: {error}", file.display()),
             ComposeError::Service(problem) => f.write_str(problem),
         }

@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 
 use crate::policy::{Policy, SourceFile};
 use crate::rendering::secret::Secret;
+use crate::runtime::file_access;
 
 pub(crate) use crate::config::diagnostic::{Diagnostics, ReadKey};
 pub(crate) use crate::config::effective::{Kept, Settings, toml_value};
@@ -54,7 +55,10 @@ pub(crate) enum LoadError {
 impl std::fmt::Display for LoadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            LoadError::Unreadable(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+            LoadError::Unreadable(path, error) => {
+                let remedy = file_access::after(path, error);
+                write!(f, "cannot read {}: {error}{remedy}", path.display())
+            }
             LoadError::Problems(problems) => problems.fmt(f),
         }
     }

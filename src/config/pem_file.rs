@@ -6,6 +6,8 @@ use std::path::Path;
 use rustls::pki_types::pem::{Error, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::runtime::file_access;
+
 /// UTF-8's byte order mark. The line it stands in front of is no BEGIN line: its section would be passed over.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const BEGIN: &[u8] = b"-----BEGIN ";
@@ -42,7 +44,8 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String>
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let shown = path.display();
-    let content = std::fs::read(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    let content = std::fs::read(path)
+        .map_err(|error| format!("cannot read {shown}: {error}{}", file_access::after(path, &error)))?;
     match odd(&content) {
         Some(what) => Err(format!("{shown} {what}")),
         None => Ok(content),

@@ -15,6 +15,7 @@ use super::command::{Command, CommandError, Value};
 use super::settings::Settings;
 use super::url::{Topology, authority};
 use crate::connection::stream::Stream;
+use crate::runtime::file_access;
 
 /// Maximum time to find the server, connect and authenticate.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -194,8 +195,10 @@ async fn authenticate(settings: &Settings, stream: Stream, database: i64) -> Res
     }
     let password = match &settings.password_file {
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| format!("redis.password_file {}: {error}", path.display()))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                let remedy = file_access::after(path, &error);
+                format!("redis.password_file {}: {error}{remedy}", path.display())
+            })?;
             Some(text.trim_end_matches(['\r', '\n']).to_owned())
         }
         None => settings.url.password.as_ref().map(|password| password.expose().clone()),

@@ -18,6 +18,7 @@ use crate::config::{self, Diagnostics, Environment, LoadError, Source, cases};
 use crate::layer::rehearsal;
 use crate::layer::rehearsal::course::StandInResponse;
 use crate::policy::notice::Notice;
+use crate::runtime::file_access;
 use clap::{Args, ValueHint};
 use result::{CaseResult, FileResult, Rehearsed};
 
@@ -105,8 +106,10 @@ impl Broken {
 }
 
 fn run_file(file: &Path, options: &Options, environment: &Environment) -> Result<FileResult, Broken> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Broken::Failed(format!("cannot read {}: {error}", file.display())))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let remedy = file_access::after(file, &error);
+        Broken::Failed(format!("cannot read {}: {error}{remedy}", file.display()))
+    })?;
     let read = cases::read(file, &text, &environment.variables);
     let cases = read.map_err(|problems| Broken::Problems(Box::new(problems)))?;
     let config = config_file(&cases, options)?;

@@ -43,7 +43,11 @@ impl Compiler<'_> {
             Ok(content) => content,
             Err(error) => {
                 let message = format!("{} cannot be read: {error}", path.display());
-                self.fail(at.span.as_ref(), message, "`pillion keys add` makes it");
+                let help = match error.kind() {
+                    std::io::ErrorKind::InvalidData => "expected text in UTF-8".to_owned(),
+                    _ => self.unreadable(&path, &error, "`pillion keys add` makes it"),
+                };
+                self.fail(at.span.as_ref(), message, help);
                 return listed;
             }
         };

@@ -246,7 +246,8 @@ impl Compiler<'_> {
             Ok(content) => Some(content),
             Err(error) => {
                 let message = format!("{} cannot be read: {error}", path.display());
-                self.fail(at.span.as_ref(), message, "name a file that exists and can be read");
+                let help = self.unreadable(&path, &error, "name a file that exists and can be read");
+                self.fail(at.span.as_ref(), message, help);
                 None
             }
         }

@@ -57,7 +57,8 @@ impl Compiler<'_> {
             }
             Err(error) => {
                 let message = format!("maintenance.document {} cannot be read: {error}", path.display());
-                self.fail(span, message, "name a file that Pillion may read, or remove it");
+                let help = self.unreadable(&path, &error, "name a file that exists, or remove it");
+                self.fail(span, message, help);
                 None
             }
         }

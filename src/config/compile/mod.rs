@@ -34,6 +34,7 @@ use crate::policy::{
     Check, HealthPolicy, LogFormat, LogPolicy, MetricsPolicy, Policy, Requirement, SourceFile, Webhook,
 };
 use crate::rendering::secret::Secret;
+use crate::runtime::file_access;
 
 /// The state that the steps of one compilation share.
 struct Compiler<'a> {
@@ -149,6 +150,11 @@ impl Compiler<'_> {
             None => self.problems.nowhere(message),
         };
         problem.help(help);
+    }
+
+    /// The help for a file that cannot be read: how its permissions are mended, where they are the reason.
+    fn unreadable(&self, path: &Path, error: &std::io::Error, otherwise: &str) -> String {
+        file_access::remedy(path, error).unwrap_or_else(|| otherwise.to_owned())
     }
 
     fn warn(&mut self, span: Option<&Span>, message: impl Into<String>, help: impl Into<String>) {

@@ -39,7 +39,8 @@ impl Compiler<'_> {
         if let Some(path) = &password_file {
             if let Err(error) = std::fs::read(path) {
                 let message = format!("redis.password_file {} cannot be read: {error}", path.display());
-                self.fail(raw.password_file.span.as_ref(), message, "name a file that Pillion may read");
+                let help = self.unreadable(path, &error, "name a file that exists");
+                self.fail(raw.password_file.span.as_ref(), message, help);
             }
             if url.as_ref().is_some_and(|url| url.password.is_some()) {
                 let message = "redis.password_file and a password in redis.url";

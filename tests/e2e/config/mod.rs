@@ -4,6 +4,7 @@
 mod cases;
 mod diff;
 mod effective;
+mod permissions;
 mod sections;
 
 use std::fmt::Write as _;

@@ -3,6 +3,7 @@
 
 mod callers;
 mod concurrency;
+mod key_files;
 mod quotas;
 mod told;
 mod tools;
