@@ -16,6 +16,16 @@ fn works(one: &Pillion, other: &Pillion) {
     changes(other, "/orders/1", &before);
 }
 
+/// A route under a limit of three requests.
+const LIMITED: &str = "\n[[routes]]\nmatch = \"GET /limited\"\nlimits = [\"few\"]\n\
+    [rate_limit.tiers.free.limits]\nfew = { rate = \"3/h\", on = \"named\" }\n";
+
+/// Lets both processes count one limit together.
+fn counts(one: &Pillion, other: &Pillion) {
+    let statuses = [one, other, one, other, one].map(|pillion| get(pillion, "/limited").status);
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+}
+
 #[test]
 fn tls_with_a_private_ca_a_user_and_a_password_in_a_file() {
     let folder = Arc::new(Folder::new());
@@ -46,7 +56,7 @@ fn tls_with_a_private_ca_a_user_and_a_password_in_a_file() {
     let _redis = RedisServer::of("redis-server", folder.clone(), &options);
     let origin = Origin::new();
     let url = format!("rediss://pillion@127.0.0.1:{}", plain.port());
-    let text = in_fleet(origin.script.address, &url).text() + RULES;
+    let text = in_fleet(origin.script.address, &url).text() + LIMITED + RULES;
     let text = text.replace(
         "prefix = \"test\"",
         &format!(
@@ -56,7 +66,9 @@ fn tls_with_a_private_ca_a_user_and_a_password_in_a_file() {
     );
     let [one, other] = [(); 2].map(|()| Pillion::with(&text));
     sees(&one, 2);
+    sees(&other, 2);
     works(&one, &other);
+    counts(&one, &other);
     // The file is read at each connect.
     folder.write("password", "wrong\n");
     let third = Pillion::with(&text);
@@ -73,8 +85,9 @@ fn a_socket() {
     let _redis = RedisServer::of("redis-server", folder.clone(), &["unixsocket FOLDER/redis.sock"]);
     let origin = Origin::new();
     let url = format!("redis+unix://{}", folder.path("redis.sock").display());
-    let [one, other] = two(origin.script.address, &url, RULES);
+    let [one, other] = two(origin.script.address, &url, &(LIMITED.to_owned() + RULES));
     works(&one, &other);
+    counts(&one, &other);
 }
 
 #[test]
@@ -127,6 +140,11 @@ fn a_cluster_of_valkey() {
     }
     let hosts: Vec<String> = nodes.iter().map(|node| node.address.to_string()).collect();
     let origin = Origin::new();
-    let [one, other] = two(origin.script.address, &format!("redis+cluster://{}", hosts.join(",")), RULES);
+    let [one, other] = two(
+        origin.script.address,
+        &format!("redis+cluster://{}", hosts.join(",")),
+        &(LIMITED.to_owned() + RULES),
+    );
     works(&one, &other);
+    counts(&one, &other);
 }
