@@ -3,6 +3,7 @@
 mod background;
 mod environment;
 mod fleet;
+mod inherited;
 mod listeners;
 mod shutdown;
 mod signals;
@@ -53,6 +54,7 @@ use crate::trace::{self, Spans};
 use crate::upstream::{Collected, Registry};
 pub(crate) use environment::environment;
 use environment::{raise_file_limit, secret, shows_colors};
+use inherited::Inherited;
 use listeners::Listeners;
 pub(crate) use listeners::Started;
 use shutdown::Drain;
@@ -71,6 +73,7 @@ const LAST_SPANS: Duration = Duration::from_secs(1);
 
 /// Runs the process until it is told to stop. `started` is called once every listener is bound.
 pub(crate) fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), StartError> {
+    let inherited = Inherited::take().map_err(StartError::Inherit)?;
     let (mut policy, kept) = config::load_and_keep(&source, &environment()).map_err(StartError::Config)?;
     let dropped = Counter::default();
     let start = |target| {
@@ -90,11 +93,11 @@ pub(crate) fn run(source: Source, started: impl FnOnce(&Started)) -> Result<(), 
     let metrics = Metrics::new(&policy.metrics.buckets, policy.metrics.max_routes, VERSION, dropped);
     let result = runtime.block_on(main(
         (source, kept),
-        policy,
-        lowered,
+        (policy, lowered),
         metrics,
         set_level,
         ([&access, &events], &queue),
+        inherited,
         started,
     ));
     runtime.shutdown_background();
@@ -140,15 +143,15 @@ fn start_log(policy: &Policy, events: LogQueue) -> SetLevel {
 
 async fn main(
     (source, kept): (Source, Kept),
-    policy: Policy,
-    lowered: Option<String>,
+    (policy, lowered): (Policy, Option<String>),
     mut metrics: Metrics,
     set_level: SetLevel,
     (logs, events): ([&Writer; 2], &LogQueue),
+    inherited: Inherited,
     started: impl FnOnce(&Started),
 ) -> Result<(), StartError> {
     let mut signals = Signals::listen()?;
-    let listeners = Listeners::bind(&policy)?;
+    let listeners = Listeners::bind(&policy, inherited)?;
     let registry = Arc::new(Registry::default());
     let upstreams = registry.build(&policy.upstreams);
     let workers = policy.server.workers;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::inherited::InheritError;
 use crate::config;
 
 /// The reason why the process did not start.
@@ -10,6 +11,8 @@ use crate::config;
 pub(crate) enum StartError {
     Config(config::LoadError),
     Bind(&'static str, SocketAddr, io::Error),
+    /// A socket that the service manager passed cannot be used.
+    Inherit(InheritError),
     System(&'static str, io::Error),
 }
 
@@ -18,6 +21,7 @@ impl std::fmt::Display for StartError {
         match self {
             StartError::Config(error) => error.fmt(f),
             StartError::Bind(key, address, error) => write!(f, "cannot listen on {address} ({key}): {error}"),
+            StartError::Inherit(error) => error.fmt(f),
             StartError::System(what, error) => write!(f, "{what}: {error}"),
         }
     }

@@ -22,7 +22,7 @@ const EXAMPLES: [(&str, &str); 9] = [
 ];
 
 /// The files.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     (
         "./pillion.toml, /etc/pillion/pillion.toml",
         "The configuration where no option names one: the first that exists.",
@@ -30,10 +30,14 @@ const FILES: [(&str, &str); 4] = [
     ("/etc/pillion/keys.toml", "A usual place for API keys (rate_limit.keys). The file has only hashes."),
     ("/usr/share/doc/pillion/pillion.toml", "The reference: every key with its default and its meaning."),
     ("/usr/lib/systemd/system/pillion.service", "The unit for systemd."),
+    (
+        "/usr/lib/systemd/system/pillion.socket",
+        "The sockets, if systemd is to open them: then a restart refuses no connection.",
+    ),
 ];
 
 /// Environment variables that are no options.
-const ENVIRONMENT: [(&str, &str); 8] = [
+const ENVIRONMENT: [(&str, &str); 9] = [
     ("NAME", "Any variable stands where a string of the configuration has ${NAME} or ${NAME:-fallback}."),
     (
         "CREDENTIALS_DIRECTORY",
@@ -43,6 +47,10 @@ const ENVIRONMENT: [(&str, &str); 8] = [
     (
         "NOTIFY_SOCKET, WATCHDOG_USEC",
         "systemd sets them. Pillion tells it of start, reload and stop, and that it lives.",
+    ),
+    (
+        "LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES",
+        "systemd sets them where it opens the sockets. Pillion listens on those whose addresses are in the configuration.",
     ),
     ("OTEL_SERVICE_NAME", "The service.name of spans; without it pillion."),
     ("OTEL_RESOURCE_ATTRIBUTES", "Attributes of all spans: name=value,name=value, percent-encoded."),

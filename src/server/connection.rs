@@ -55,8 +55,12 @@ pub(super) async fn serve(
             };
             tokio::select! {
                 prepared = prepared => prepared,
-                // A client that has sent nothing yet does not delay the shutdown.
-                () = phase_watcher.reached(Phase::Draining) => None,
+                // The connection may have been accepted at this moment, so its client gets a moment of its own. A client
+                // that goes on to send nothing does not delay the shutdown.
+                () = async {
+                    phase_watcher.reached(Phase::Draining).await;
+                    tokio::time::sleep(server::LEAVE_UNUSED).await;
+                } => None,
                 () = std::future::poll_fn(|cx| seat.poll_idle(cx)) => None,
             }
         });

@@ -50,6 +50,8 @@ pub(super) struct Connection<'a, S> {
     /// Whether the first byte of a head is here, so that the time for the rest runs.
     pub head_started: bool,
     pub asked: bool,
+    /// Whether the time of a connection without a request runs out because of the shutdown.
+    pub leaving: bool,
     pub seat: Option<&'a Seat>,
     pub stall: Stall,
     /// The memory of the connection's buffers.

@@ -44,7 +44,7 @@ use exchange::Exchange;
 use request_body::RequestBodyReader;
 use waiting::Waiting;
 
-pub(crate) use timeouts::Settings;
+pub(crate) use timeouts::{LEAVE_UNUSED, Settings};
 
 pub(crate) enum Ended {
     Closed,
@@ -81,6 +81,7 @@ where
         parked: false,
         head_started: false,
         asked: false,
+        leaving: false,
         seat,
         stall: Stall::default(),
     };

@@ -7,7 +7,7 @@ use http::Response;
 use tower::Service;
 
 use super::connection::{Connection, Next};
-use super::timeouts::{PARK, Settings};
+use super::timeouts::{LEAVE_UNUSED, PARK, Settings};
 use crate::connection::seats::Seat;
 use crate::http1::head;
 use crate::http1::head_error::HeadError;
@@ -61,11 +61,10 @@ where
                 }
             }
             if idle {
-                if self.phase_watcher.watch(cx) >= Phase::Draining {
-                    return Poll::Ready(Next::Closed);
-                }
+                let draining = self.phase_watcher.watch(cx) >= Phase::Draining;
+                // A request that is here already is served although the shutdown has begun.
                 if self.io.stream.poll_read_ready(cx).is_pending() {
-                    return self.poll_idle(settings, cx);
+                    return if draining { self.poll_leave(cx) } else { self.poll_idle(settings, cx) };
                 }
             }
             let before = self.io.read.len();
@@ -78,7 +77,9 @@ where
                 Poll::Ready(_) => return Poll::Ready(Next::Closed),
                 Poll::Pending => {
                     if idle {
-                        return self.poll_idle(settings, cx);
+                        // The phase was watched above.
+                        let draining = self.phase_watcher.phase() >= Phase::Draining;
+                        return if draining { self.poll_leave(cx) } else { self.poll_idle(settings, cx) };
                     }
                     if !std::mem::replace(&mut self.head_started, true) {
                         self.reading.set_after(settings.header_timeout);
@@ -106,6 +107,18 @@ where
                 }
             }
         }
+    }
+
+    /// Closes an idle connection because of the shutdown: at once if it has had a request, else after a moment in which the
+    /// first one may still arrive.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if self.asked {
+            return Poll::Ready(Next::Closed);
+        }
+        if !std::mem::replace(&mut self.leaving, true) {
+            self.reading.set_after(LEAVE_UNUSED);
+        }
+        self.reading.poll_expired(cx).map(|()| Next::Closed)
     }
 
     /// Waits for the first byte of a request. A busy connection keeps its buffers for the next request. After a moment

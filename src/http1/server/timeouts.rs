@@ -10,6 +10,10 @@ use crate::runtime::clock::Deadline;
 /// Silence after which a connection frees its buffers.
 pub(super) const PARK: Duration = Duration::from_millis(20);
 
+/// Time in which a client that has sent no request yet may send one although the shutdown has begun: its connection may
+/// have been accepted at this moment, with the request right behind.
+pub(crate) const LEAVE_UNUSED: Duration = Duration::from_millis(250);
+
 /// Maximum bytes that a lingering close (RFC 9112 9.6) reads and discards.
 pub(super) const LINGER_BYTES: usize = 64 * 1024;
 /// Maximum duration of a lingering close.

@@ -38,7 +38,7 @@ use crate::connection::stream::{Rewound, Stream};
 use crate::connection::tunnel;
 use crate::fields::media_type::MediaKind;
 use crate::http1::head_error::HeadError;
-use crate::http1::server::Settings;
+use crate::http1::server::{LEAVE_UNUSED, Settings};
 use crate::http2::intake::{Intake, IntakeBody};
 use crate::http2::trailers::Watched;
 use crate::http2::{LocalExecutor, SEND_BUFFER};
@@ -59,9 +59,6 @@ const TLS_BUFFER: usize = 64 * 1024;
 const IPV6_PREFIX: u8 = 64;
 /// Time that a client without open requests gets to leave.
 const LEAVE: Duration = Duration::from_secs(2);
-
-/// Time to leave for a client that never sent a request.
-const LEAVE_UNUSED: Duration = Duration::from_millis(250);
 
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
