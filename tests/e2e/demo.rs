@@ -189,3 +189,57 @@ fn two_hundred_readers_see_every_write_once_it_is_answered() {
     let hits = pillion.admin_get("/cache/stats").json()["operations"]["lookup hit"].as_u64().unwrap();
     assert!(hits > 200, "{hits}");
 }
+
+/// Three addresses in a row that are free, as far as anybody knows.
+fn three_free() -> std::net::SocketAddr {
+    eventually("three ports in a row are free", || {
+        let first = harness::free_address();
+        let bind =
+            |number: u16| std::net::TcpListener::bind((first.ip(), first.port().checked_add(number)?)).ok();
+        [bind(0), bind(1), bind(2)].iter().all(Option::is_some).then_some(first)
+    })
+}
+
+#[test]
+fn every_printed_line_of_the_fleet_does_what_it_says_and_nothing_stays_behind() {
+    let folder = Folder::new();
+    let output = folder.path("output");
+    let mut command = Command::new(harness::binary());
+    let (listen, admin) = (three_free().to_string(), three_free().to_string());
+    command.args(["demo", "--fleet", "--listen", &listen, "--admin", &admin]).env("TMPDIR", &folder.0);
+    command.stdout(std::fs::File::create(&output).unwrap()).stderr(std::process::Stdio::null());
+    let mut demo = harness::Process(command.spawn().unwrap());
+    let text = eventually("the demo says how to stop it", || {
+        let text = std::fs::read_to_string(&output).unwrap();
+        text.contains("Ctrl-C").then_some(text)
+    });
+    eventually("all see three", || {
+        let ports = (0..3).map(|number| admin.parse::<std::net::SocketAddr>().unwrap().port() + number);
+        let count =
+            |port| shell(&format!("curl -s http://127.0.0.1:{port}/fleet")).matches("\"live\":true").count();
+        ports.map(count).all(|count| count == 3).then_some(())
+    });
+    let said: Vec<String> = text.lines().filter(|line| line.starts_with("  ")).map(shell).collect();
+    let [fleet, copies, read, limited, reset, stopped] = said.as_slice() else { panic!("{text}\n{said:#?}") };
+    assert_eq!(fleet.matches("\"live\":true").count(), 3, "{fleet}");
+    assert_eq!(copies.matches("HIT").count(), 1, "{copies}");
+    assert!(read.contains("Bodo"), "{read}");
+    assert_eq!((limited.matches("200").count(), limited.matches("429").count()), (10, 5), "{limited}");
+    assert!(reset.contains("\"shared\":true"), "{reset}");
+    assert!(stopped.starts_with("200 "), "{stopped}");
+    let id = rustix::process::Pid::from_raw(demo.0.id() as i32).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    assert!(demo.0.wait().unwrap().success());
+    let left: Vec<_> =
+        std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["output"], "the folder of the demo is gone");
+    assert!(std::net::TcpStream::connect(&admin).is_err(), "and so are its processes");
+}
+
+#[test]
+fn fleet_without_a_redis_says_what_to_install() {
+    let output =
+        Command::new(harness::binary()).args(["demo", "--fleet"]).env("PATH", "/nowhere").output().unwrap();
+    let said = printed(&output.stderr);
+    assert!(!output.status.success() && said.contains("install one, or give --redis URL"), "{said}");
+}

@@ -1,6 +1,7 @@
 //! The command `pillion demo`: a small clinic API with Pillion in front of it, and a list of commands to try.
 
 mod clinic;
+mod fleet;
 mod server;
 
 use std::net::SocketAddr;
@@ -29,6 +30,12 @@ pub(super) struct Options {
     /// Configuration file to run Pillion with; the sample app replaces its upstream
     #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     config: Option<std::path::PathBuf>,
+    /// Run three processes that share a Redis, on ADDR and the ports after it; redis-server or valkey-server is started
+    #[arg(long, conflicts_with_all = ["app_only", "config"])]
+    fleet: bool,
+    /// URL of a Redis that runs already, for --fleet
+    #[arg(long, value_name = "URL", requires = "fleet")]
+    redis: Option<String>,
 }
 
 /// Runs the sample app and Pillion until the process is stopped.
@@ -38,6 +45,9 @@ pub(super) fn run(options: Options) -> u8 {
             Ok(_) => OK,
             Err(why) => fail(FAILED, &format!("cannot listen on {address}: {why}")),
         };
+    }
+    if options.fleet {
+        return fleet::run(options.listen, options.admin, options.redis.as_deref());
     }
     let app = match server::start(SocketAddr::from(([127, 0, 0, 1], 0))) {
         Ok(app) => app,
