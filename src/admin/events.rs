@@ -109,6 +109,7 @@ fn reading(control: &Control) -> Value {
         "time": now,
         "version": shared_state.metrics.version(),
         "generation": snapshot.generation,
+        "maintenance": shared_state.maintenance.is_on(),
         "uptime_seconds": (now - process.start_seconds).max(0.0),
         "requests": shared_state.metrics.routes.total(),
         "limited": limited,

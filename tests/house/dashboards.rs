@@ -234,6 +234,35 @@ fn the_page_renders_in_a_real_browser_and_its_numbers_move() {
 }
 
 #[test]
+fn page_shows_maintenance_while_it_is_on() {
+    let origin = Origin::new();
+    let pillion = Pillion::in_front_of(origin.script.address);
+    let profile = Folder::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut browser = Browser::open(&profile, &format!("http://{}/", pillion.admin)).await;
+        let script = "JSON.stringify([document.getElementById('state')?.textContent ?? '', document.getElementById('maintenance')?.innerText ?? '', document.getElementById('maintenance')?.offsetHeight ?? 0])";
+        for (state, is_shown) in [("off", false), ("on", true), ("off", false)] {
+            assert_eq!(pillion.admin_post(&format!("/maintenance?state={state}")).status, 200);
+            let deadline = now() + std::time::Duration::from_secs(20);
+            loop {
+                let seen: serde_json::Value = serde_json::from_str(&browser.evaluate(script).await).unwrap();
+                let is_connected = seen[0].as_str().is_some_and(|text| text.contains("configuration 1"));
+                let text = seen[1].as_str().unwrap_or_default();
+                let fits = text.contains("Maintenance is on") == is_shown
+                    && (seen[2].as_u64() > Some(0)) == is_shown;
+                if is_connected && fits {
+                    break;
+                }
+                assert!(now() < deadline, "{state}: {seen}");
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+        }
+        assert!(browser.console.is_empty(), "{:?}", browser.console);
+    });
+}
+
+#[test]
 fn the_page_is_for_operators_alone() {
     let origin = Origin::new();
     let text = format!(
@@ -274,6 +303,7 @@ fn the_page_is_for_operators_alone() {
     }
     let text = String::from_utf8_lossy(&seen).into_owned();
     assert!(text.contains("content-type: text/event-stream") && text.contains("\"generation\":1"), "{text}");
+    assert!(text.contains("\"maintenance\":false"), "{text}");
 }
 
 /// `UPDATE=1 cargo nextest run the_catalogue` writes the catalogue again.

@@ -134,6 +134,9 @@ function show(event) {
     const at = new Date(1000 * warning.time).toLocaleTimeString();
     return element("li", `${at} ${warning.recovered ? "recovered: " : ""}${warning.text}`, warning.recovered ? "good" : "bad");
   }), "none");
+  // The text is written only when it changes, so that a screen reader says it once.
+  const maintenance = event.maintenance ? "Maintenance is on: requests for the upstream get 503 until `pillion maintenance off`." : "";
+  if (byId("maintenance").textContent !== maintenance) byId("maintenance").textContent = maintenance;
   const up = event.uptime_seconds;
   byId("state").textContent = `${event.version}, up ${up < 7200 ? `${Math.round(up / 60)} min` : `${Math.round(up / 3600)} h`}, configuration ${event.generation}, ${event.connections} connections`;
 }
