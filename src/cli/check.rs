@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::output::{FAILED, OK, PROBLEMS, complain, fail, say};
-use super::source::{NO_FILE, default_file};
+use super::source::{NO_FILE, default_or_hidden_file};
 use crate::app;
 use crate::config::{self, LoadError, Source};
 use crate::policy::Policy;
@@ -42,7 +42,7 @@ pub(super) enum Format {
 /// Reads and compiles a configuration file, and prints every problem and warning in it.
 pub(super) fn run(options: Options) -> u8 {
     let Options { file, config, strict, format } = options;
-    let Some(file) = file.or(config).or_else(default_file) else {
+    let Some(file) = file.or(config).or_else(default_or_hidden_file) else {
         return fail(FAILED, &format_args!("{NO_FILE}: give a FILE, or make one with `pillion init`"));
     };
     let source = Source { file: Some(file.clone()), ..Source::default() };

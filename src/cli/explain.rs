@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::control::Admin;
 use super::output::{FAILED, OK, PROBLEMS, complain, fail};
-use super::source::{NO_FILE, default_file};
+use super::source::{NO_FILE, default_or_hidden_file};
 use crate::app;
 use crate::config::{self, Source};
 use crate::layer::explain;
@@ -48,7 +48,7 @@ fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 /// Explains the request on standard output; returns the exit code.
 pub(super) fn run(options: Options) -> u8 {
-    let Some(file) = options.admin.file().or_else(default_file) else {
+    let Some(file) = options.admin.file().or_else(default_or_hidden_file) else {
         return fail(FAILED, &format_args!("{NO_FILE}: give --config FILE"));
     };
     let policy = match config::load(&Source { file: Some(file), ..Source::default() }, &app::environment()) {

@@ -52,7 +52,7 @@ impl Where {
         let file = match (named, &upstream) {
             (Some(file), _) => Some(file),
             (None, Some(_)) => None,
-            (None, None) => Some(default_file().ok_or_else(|| {
+            (None, None) => Some(default_or_hidden_file().ok_or_else(|| {
                 format!(
                     "{NO_FILE}: give --config FILE, or --upstream URL to run without a file, or make a file with \
                      `pillion init`"
@@ -69,4 +69,13 @@ impl Where {
 /// Returns the first default file that exists.
 pub(super) fn default_file() -> Option<PathBuf> {
     DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
+/// Returns the first default file that exists, else the first that may be there: in a folder that may not be searched. The
+/// error of its reader says why.
+pub(super) fn default_or_hidden_file() -> Option<PathBuf> {
+    let is_hidden = |path: &PathBuf| {
+        std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    default_file().or_else(|| DEFAULT_FILES.iter().map(PathBuf::from).find(is_hidden))
 }

@@ -185,8 +185,8 @@ pub(crate) fn remedy(path: &Path, error: &io::Error) -> Option<String> {
     let target = std::fs::read_link(path);
     let path =
         target.map_or(path.to_path_buf(), |target| path.parent().unwrap_or(Path::new("")).join(target));
+    let path = std::path::absolute(&path).unwrap_or(path);
     path.ancestors().skip(1).find_map(|folder| {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let metadata = std::fs::metadata(folder).ok()?;
         Some(sentence(&who, (folder, Ownership::new(&metadata)), Permission::Search, (&users, &groups)))
     })

@@ -81,3 +81,21 @@ fn folder_that_may_not_be_searched_is_the_one_that_the_error_names() {
     let command = if is_root() { "chmod g+x" } else { "chmod u+x" };
     assert!(said.contains(&format!("{command} {}", outer.display())), "{said}");
 }
+
+#[test]
+fn configuration_in_a_hidden_folder_is_not_told_as_missing() {
+    let folder = Folder::new();
+    folder.write("pillion.toml", UPSTREAM);
+    // Nobody but root can stay in a folder that may not be searched.
+    if !is_root() || Path::new("/etc/pillion/pillion.toml").exists() {
+        return;
+    }
+    set_mode(&folder.0, 0o700);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(binary()).arg("check");
+    let output = command.current_dir(&folder.0).output().unwrap();
+    let said = printed(&[output.stdout, output.stderr].concat());
+    for part in ["cannot read pillion.toml", "has mode 0700", "chmod g+x"] {
+        assert!(said.contains(part), "{part:?} is missing in: {said}");
+    }
+}

@@ -129,6 +129,7 @@ fn exit_codes(facts: &mut Facts) {
         ("explain, with a wrong file", &["explain", "GET", "/", "--config", "wrong.toml"]),
         ("keys list, of a wrong file", &["keys", "list", "--file", "keys.toml"]),
         ("keys add, to a new file", &["keys", "add", "--tier", "a", "--file", "new.toml"]),
+        ("keys remove, of a key there is not", &["keys", "remove", "nobody", "--file", "new.toml"]),
         ("completions", &["completions", "bash"]),
         ("man", &["man"]),
         ("schema", &["schema"]),
