@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use super::connections::{self, Attempt};
 use super::output::{FAILED, OK, PROBLEMS, complain, fail, say};
 use super::source::{NO_FILE, default_or_hidden_file};
 use crate::app;
@@ -26,6 +27,9 @@ pub(super) struct Options {
     /// How problems and warnings are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Connect to the upstreams and to Redis, too
+    #[arg(long)]
+    connect: bool,
 }
 
 /// The form of the output.
@@ -41,7 +45,7 @@ pub(super) enum Format {
 
 /// Reads and compiles a configuration file, and prints every problem and warning in it.
 pub(super) fn run(options: Options) -> u8 {
-    let Options { file, config, strict, format } = options;
+    let Options { file, config, strict, format, connect } = options;
     let Some(file) = file.or(config).or_else(default_or_hidden_file) else {
         return fail(FAILED, &format_args!("{NO_FILE}: give a FILE, or make one with `pillion init`"));
     };
@@ -50,12 +54,21 @@ pub(super) fn run(options: Options) -> u8 {
     let warnings = loaded.as_ref().map_or(0, |policy| {
         policy.notices.iter().filter(|notice| notice.severity == Severity::Warning).count()
     });
+    let attempts = match &loaded {
+        Ok(policy) if connect => connections::attempts(policy),
+        _ => Vec::new(),
+    };
     match format {
-        Format::Text => text(&file, &loaded),
-        Format::Json => say(&document(&file, &loaded)),
-        Format::Github => remarks(&loaded).iter().for_each(|notice| say(&annotation(notice))),
+        Format::Text => text(&file, &loaded, &attempts),
+        Format::Json => say(&document(&file, &loaded, &attempts, connect)),
+        Format::Github => {
+            let failed = attempts.iter().filter_map(|attempt| attempt.notice(&file));
+            remarks(&loaded).into_iter().chain(failed).for_each(|notice| say(&annotation(&notice)));
+        }
     }
+    let has_failed = attempts.iter().any(|attempt| attempt.result.is_err());
     match &loaded {
+        Ok(_) if has_failed => PROBLEMS,
         Ok(_) if strict && warnings > 0 => {
             if format == Format::Text {
                 let plural = if warnings == 1 { "" } else { "s" };
@@ -68,11 +81,17 @@ pub(super) fn run(options: Options) -> u8 {
     }
 }
 
-fn text(file: &Path, loaded: &Result<Policy, LoadError>) {
+fn text(file: &Path, loaded: &Result<Policy, LoadError>, attempts: &[Attempt]) {
     match loaded {
         Ok(policy) => {
             for notice in &policy.notices {
                 say(&notice.shown);
+            }
+            for attempt in attempts {
+                match &attempt.result {
+                    Ok(detail) => say(&format_args!("{}: {detail}", attempt.target)),
+                    Err(error) => complain(&format_args!("error: {}: {error}", attempt.target)),
+                }
             }
             if counts_alone(policy) {
                 say(&ALONE);
@@ -111,9 +130,21 @@ pub(super) fn notices(error: &LoadError) -> Vec<Notice> {
     }
 }
 
-fn document(file: &Path, loaded: &Result<Policy, LoadError>) -> Value {
+fn document(file: &Path, loaded: &Result<Policy, LoadError>, attempts: &[Attempt], connect: bool) -> Value {
     let remarks: Vec<Value> = remarks(loaded).iter().map(remark).collect();
-    json!({ "file": file.display().to_string(), "fine": loaded.is_ok(), "diagnostics": remarks })
+    let mut document =
+        json!({ "file": file.display().to_string(), "fine": loaded.is_ok(), "diagnostics": remarks });
+    if connect {
+        let attempts = attempts.iter().map(|attempt| {
+            let (fine, detail) = match &attempt.result {
+                Ok(detail) => (true, detail),
+                Err(error) => (false, error),
+            };
+            json!({ "target": attempt.target, "fine": fine, "detail": detail })
+        });
+        document["connections"] = attempts.collect();
+    }
+    document
 }
 
 /// Returns a remark as JSON.

@@ -3,6 +3,7 @@
 mod check;
 mod compose;
 mod config;
+mod connections;
 mod control;
 mod convert;
 mod demo;

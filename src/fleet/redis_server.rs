@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::server::{Connected, Extent, Record, Server, ServerError};
 use super::stream_id::StreamId;
 use crate::redis::command::{Command, CommandError, Value};
-use crate::redis::link::{Link, Status};
+use crate::redis::link::{Link, Status, log_key};
 use crate::redis::thread::Links;
 
 /// Approximate maximum of entries in the log.
@@ -83,7 +83,7 @@ impl RedisServer {
     /// Creates the server that the links lead to. `prefix` begins all names.
     pub(crate) fn new(links: Links, prefix: &str) -> RedisServer {
         RedisServer {
-            log: format!("{{{prefix}}}:log"),
+            log: log_key(prefix),
             members: format!("{{{prefix}}}:fleet"),
             writing: follow(&links.log),
             reading: follow(&links.reader),

@@ -233,3 +233,19 @@ impl Link {
         self.status.send_replace(Status::Down { reason });
     }
 }
+
+/// Connects once as the links of a fleet do, and tries a script under its prefix. The error says what failed, with the
+/// address.
+pub(crate) async fn try_once(settings: &Settings) -> Result<Identity, String> {
+    let key = log_key(&settings.prefix);
+    let mut connection = Connection::new(settings, &key, "pillion-check").await?;
+    let script = Command::new("EVAL").arg("return redis.call('TIME')[1]").number(1).arg(&key);
+    let tried = connection.query(&script).await;
+    tried.map_err(|error| format!("{}: {error}", connection.identity.address))?;
+    Ok(connection.identity.clone())
+}
+
+/// The name of the log. The braces keep all that is written together in one slot of a cluster.
+pub(crate) fn log_key(prefix: &str) -> String {
+    format!("{{{prefix}}}:log")
+}

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use super::link::{Link, Role};
+use super::link::{Link, Role, log_key};
 use super::settings::Settings;
 
 /// The links of a process.
@@ -17,8 +17,7 @@ pub(crate) struct Links {
 impl Links {
     /// Creates the links, which connect once they run.
     pub(crate) fn new(settings: &Settings) -> Links {
-        // The braces keep all that is written together in one slot of a cluster.
-        let key = format!("{{{}}}:log", settings.prefix);
+        let key = log_key(&settings.prefix);
         let link = |role| Arc::new(Link::new(role, settings.clone(), key.clone()));
         Links { log: link(Role::Log), reader: link(Role::Reader) }
     }

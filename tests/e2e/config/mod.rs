@@ -2,6 +2,7 @@
 //! line, a caret and the expected value. `${NAME}` comes from the environment.
 
 mod cases;
+mod connect;
 mod diff;
 mod effective;
 mod permissions;
