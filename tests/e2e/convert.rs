@@ -86,6 +86,15 @@ server {
     location ~ ^/private { allow 127.0.0.2; deny all; proxy_pass http://APP; }
     location /files/ { try_files $uri @app; }
     location @app { auth_basic "x"; auth_basic_user_file FOLDER/users; proxy_pass http://APP; }
+    location ^~ /firm/ { proxy_pass http://APP; }
+    location /firm/private/ { deny all; proxy_pass http://APP; }
+    location /firm/open/ { proxy_pass http://APP; }
+    location /before/ { deny all; try_files $uri @open; }
+    location /asked/ { auth_basic "x"; auth_basic_user_file FOLDER/users; try_files $uri @open; }
+    location /both/ { allow 127.0.0.2; deny all; try_files $uri @open; }
+    location @open { allow all; auth_basic off; proxy_pass http://APP; }
+    location /texts/ { proxy_pass http://APP; location ~ \.txt$ { allow all; proxy_pass http://APP; } }
+    location /notexts/ { deny all; proxy_pass http://APP; }
 }
 "#;
 
@@ -108,7 +117,7 @@ fn nobody_gets_more_from_a_converted_configuration_than_from_nginx() {
     let pillion = Pillion::with(&text.replace(listen, "listen = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\""));
     let is_open = |status: u16| status < 400;
     // What is denied because its guard has no equivalent.
-    let stricter = ["/banned/a", "/basic/a", "/asks/a", "/agent/a", "/any/a", "/files/a"];
+    let stricter = ["/banned/a", "/basic/a", "/asks/a", "/agent/a", "/any/a", "/files/a", "/asked/a"];
     for path in [
         "/",
         "/a",
@@ -142,6 +151,18 @@ fn nobody_gets_more_from_a_converted_configuration_than_from_nginx() {
         "/private/a",
         "/privately",
         "/files/a",
+        "/firm/a",
+        "/firm/a.sql",
+        "/firm/private/a",
+        "/firm/open/a",
+        "/firm/open/a.sql",
+        "/before/a",
+        "/asked/a",
+        "/both/a",
+        "/texts/a",
+        "/texts/a.txt",
+        "/notexts/a",
+        "/notexts/a.txt",
         "/denied/../a",
         "/a/../denied/b",
         "/%61dmin",
@@ -169,6 +190,10 @@ fn lost_guards_are_told_and_end_with_another_status() {
         (r"location ~ ^/v[0-9]+/admin { auth_basic x; proxy_pass http://a; }", true),
         (r"location ~* ^/admin { deny all; }", true),
         (r"location ~ /\.ht { return 404; }", true),
+        (r"location /a*b/ { deny all; }", true),
+        (r"location ~ ^/x { location /x/y { deny all; } }", true),
+        (r"location /x { location ^~ /x/y { deny all; } } location ~ \.a$ { proxy_pass http://a; }", true),
+        (r"location /x { location ^~ /x/y { deny all; } }", false),
         (r"location ~ ^/v[0-9]+/ { proxy_pass http://a; }", false),
         (r"location ~* \.(css|js)$ { proxy_pass http://a; expires 1h; }", false),
     ] {
@@ -176,7 +201,7 @@ fn lost_guards_are_told_and_end_with_another_status() {
         let output = convert(&folder.write("nginx.conf", text));
         let said = printed(&output.stderr);
         assert_eq!(output.status.code(), Some(i32::from(lost)), "{location}: {said}");
-        assert_eq!(said.contains("nginx.conf:2: location ~"), lost, "{location}: {said}");
+        assert_eq!(said.contains("nginx.conf:2: location "), lost, "{location}: {said}");
         assert_eq!(said.contains("1 guard is lost"), lost, "{location}: {said}");
     }
 }
@@ -203,6 +228,12 @@ fn guards_of_a_server_hold_for_its_locations() {
             assert!(made.contains(&route), "{text}:\n{made}");
         }
     }
+    // Routes hold for all listeners.
+    let two = "server { listen 80; location / { proxy_pass http://a; } }
+        server { listen 81; location / { proxy_pass http://a; } location /admin/ { deny all; } }";
+    let output = convert(&folder.write("nginx.conf", two));
+    let said = printed(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("listeners of its own"), "{said}");
     // Each client of TLS shows a certificate: all servers or none.
     let tls =
         |more: &str| format!("server {{ listen 443 ssl; {more} location / {{ proxy_pass http://a; }} }}\n");

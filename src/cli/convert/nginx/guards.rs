@@ -18,6 +18,25 @@ pub(super) enum Verdict {
     Closed(&'static str, Vec<String>),
 }
 
+impl Verdict {
+    /// Returns who may come where both hold.
+    pub(super) fn and(self, other: Verdict) -> Verdict {
+        match (self, other) {
+            (Verdict::Open, other) => other,
+            (this, Verdict::Open) => this,
+            (Verdict::Closed(status, mut comments), Verdict::Closed(_, more)) => {
+                comments.extend(more);
+                Verdict::Closed(status, comments)
+            }
+            (Verdict::Allow(one), Verdict::Allow(other)) if one == other => Verdict::Allow(one),
+            (closed @ Verdict::Closed(..), _) | (_, closed @ Verdict::Closed(..)) => closed,
+            (Verdict::Allow(_), Verdict::Allow(_)) => {
+                Verdict::Closed("403", vec!["two lists of addresses, which both hold".to_owned()])
+            }
+        }
+    }
+}
+
 /// What `allow` and `deny` say.
 enum ByAddress {
     /// Nothing, about clients other than these.

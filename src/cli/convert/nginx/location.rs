@@ -1,6 +1,6 @@
 //! The settings that a location has of its own or inherits, and the route that they make.
 
-use super::guards::Guards;
+use super::guards::{Guards, Verdict};
 use super::read::Directive;
 use crate::cli::convert::output::{Line, Route, note};
 use crate::cli::convert::values::{size, string, time};
@@ -64,6 +64,8 @@ pub(super) struct Settings {
     /// Names of limits.
     pub limits: Vec<String>,
     pub guards: Guards,
+    /// What the location said from which requests come to this named one.
+    pub guards_before: Option<Verdict>,
 }
 
 impl Settings {
@@ -95,6 +97,15 @@ impl Settings {
             }
         }
         (comments, left)
+    }
+
+    /// Returns who may come.
+    pub(super) fn verdict(&self) -> Verdict {
+        let own = self.guards.verdict();
+        match &self.guards_before {
+            Some(before) => before.clone().and(own),
+            None => own,
+        }
     }
 
     /// Takes one directive. `None` if it is none of a location's settings, else the reason why it has no equivalent.

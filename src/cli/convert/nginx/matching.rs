@@ -12,10 +12,13 @@ pub(super) enum Match {
 }
 
 /// A location in the order in which it is tried.
+#[derive(Clone, Copy)]
 pub(super) struct Location<'a> {
     pub directive: &'a Directive,
     pub form: Match,
     pub path: &'a str,
+    /// The prefix to which a regular expression is narrowed: that of the location in which it is; "" for none.
+    pub within: &'a str,
 }
 
 pub(super) fn matching(directive: &Directive) -> Location<'_> {
@@ -25,17 +28,40 @@ pub(super) fn matching(directive: &Directive) -> Location<'_> {
         ("~" | "~*", path) => (Match::Regex, path),
         (path, _) => (Match::Prefix, path),
     };
-    Location { directive, form, path }
+    Location { directive, form, path, within: "" }
 }
 
-impl Location<'_> {
-    /// The place in the order in which nginx tries locations. Regular expressions stay in the order of the file; a stable
-    /// sort keeps it.
-    pub(super) fn order(&self) -> (Match, std::cmp::Reverse<usize>) {
+impl<'a> Location<'a> {
+    /// The place in the order in which nginx tries locations: exact ones, then firm prefixes and what is in them, regular
+    /// expressions in the order of the file (a stable sort keeps it), and prefixes; the longest first.
+    pub(super) fn order(&self, firm: &[&str]) -> (u8, std::cmp::Reverse<usize>) {
+        let group = match self.form {
+            Match::Exact => 0,
+            Match::FirmPrefix => 1,
+            Match::Prefix if self.is_inside(firm) => 1,
+            Match::Regex => 2,
+            Match::Prefix => 3,
+        };
         let length = if self.form == Match::Regex { 0 } else { self.path.len() };
-        (self.form, std::cmp::Reverse(length))
+        (group, std::cmp::Reverse(length))
+    }
+
+    /// Returns whether the location is in one of these prefixes.
+    pub(super) fn is_inside(&self, prefixes: &[&str]) -> bool {
+        prefixes.iter().any(|prefix| self.path.starts_with(prefix))
+    }
+
+    /// The prefix of what is in it. What is in a regular expression is in no path.
+    pub(super) fn begin(&self) -> &'a str {
+        match self.form {
+            Match::Regex => NOWHERE,
+            _ => self.path,
+        }
     }
 }
+
+/// A prefix that no path has.
+const NOWHERE: &str = "\0";
 
 /// The paths of the routes of a location.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -52,6 +78,10 @@ pub(super) struct Patterns {
 /// Returns the paths of a location; `None` if they have no equivalent.
 pub(super) fn patterns(location: &Location<'_>) -> Option<Patterns> {
     let path = location.path;
+    let is_plain = location.form == Match::Regex || !path.contains(['*', '{', '}']);
+    if location.within == NOWHERE || !is_plain {
+        return None;
+    }
     let prefix = || Patterns { paths: vec![format!("{path}**")], ..Patterns::default() };
     match location.form {
         Match::Exact => Some(Patterns { paths: vec![path.to_owned()], ..Patterns::default() }),
@@ -59,6 +89,9 @@ pub(super) fn patterns(location: &Location<'_>) -> Option<Patterns> {
             let any_case = location.directive.arg(0) == "~*";
             let any_case = any_case && path.chars().any(|c| c.is_ascii_alphabetic());
             let (paths, wider) = of_regex(path)?;
+            let (paths, more) = narrowed(&paths, location.within);
+            let (mut wider, even) = narrowed(&wider, location.within);
+            wider.extend(more.into_iter().chain(even));
             Some(Patterns { paths, wider, comment: None, any_case })
         }
         _ if path.ends_with('/') => Some(prefix()),
@@ -99,6 +132,33 @@ fn of_regex(regex: &str) -> Option<(Vec<String>, Vec<String>)> {
         _ => return None,
     };
     Some((paths, Vec::new()))
+}
+
+/// Returns those of the paths that begin with a prefix, and those that matter for guards alone.
+fn narrowed(paths: &[String], prefix: &str) -> (Vec<String>, Vec<String>) {
+    if prefix.is_empty() {
+        return (paths.to_vec(), Vec::new());
+    }
+    let (mut narrowed, mut wider) = (Vec::new(), Vec::new());
+    for path in paths {
+        match path.strip_prefix("/**/") {
+            Some(file) if prefix.ends_with('/') => narrowed.push(format!("{prefix}**/{file}")),
+            Some(file) => {
+                narrowed.push(format!("{prefix}/**/{file}"));
+                wider.push(format!("{prefix}{{rest}}/**/{file}"));
+            }
+            None if path.starts_with(prefix) => narrowed.push(path.clone()),
+            None => {
+                let begin = path.split(['*', '{']).next().unwrap_or("").trim_end_matches('/');
+                // All in the prefix is matched.
+                if path.ends_with("**") && prefix.starts_with(begin) {
+                    let slash = if prefix.ends_with('/') { "" } else { "/" };
+                    narrowed.push(format!("{prefix}{slash}**"));
+                }
+            }
+        }
+    }
+    (narrowed, wider)
 }
 
 /// Maximum number of paths of one regular expression.
@@ -179,6 +239,22 @@ pub(super) fn redirect(url: &str, path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_narrowed_to_a_prefix() {
+        for (path, prefix, wanted) in [
+            ("/**/{file}.sql", "/a/", Some("/a/**/{file}.sql")),
+            ("/**/{file}.sql", "/a", Some("/a/**/{file}.sql")),
+            ("/a/b/**", "/a/", Some("/a/b/**")),
+            ("/a/**", "/a/b/", Some("/a/b/**")),
+            ("/a{rest}/**", "/ab", Some("/ab/**")),
+            ("/x/**", "/a/", None),
+            ("/x", "/x/a/", None),
+        ] {
+            let (narrowed, _) = narrowed(&[path.to_owned()], prefix);
+            assert_eq!(narrowed.first().map(String::as_str), wanted, "{path} {prefix}");
+        }
+    }
 
     #[test]
     fn regular_expressions_as_people_write_them_are_paths() {

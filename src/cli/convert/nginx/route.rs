@@ -66,7 +66,7 @@ impl Converter {
         }
         // nginx returns and redirects before it looks who comes.
         let mut has_action = !route.lines.is_empty();
-        let verdict = if has_action { Verdict::Open } else { settings.guards.verdict() };
+        let verdict = if has_action { Verdict::Open } else { settings.verdict() };
         let is_guarded = verdict != Verdict::Open || excepts.is_some();
         if !has_action {
             comments

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::guards::Verdict;
+use super::guards::{Guards, Verdict};
 use super::listen::{address, hosts, is_tls, redirects_to_https};
 use super::location::Settings;
 use super::matching::{Location, Match, matching, patterns};
@@ -57,6 +57,16 @@ fn client_ca(servers: &[&Directive]) -> Option<String> {
     });
     let first = files.next()??;
     files.all(|file| file == Some(first)).then(|| first.to_owned())
+}
+
+/// Returns whether something keeps clients out in these directives or in their blocks.
+fn guards_anything(directives: &[Directive]) -> bool {
+    directives.iter().any(|directive| {
+        Guards::has(directive)
+            || refuses(directive)
+            || directive.name == "ssl_verify_client"
+            || guards_anything(directive.inner())
+    })
 }
 
 /// Returns the location to which all requests of another one go that no file answers (`try_files $uri @app`).
@@ -214,9 +224,28 @@ impl Converter {
         let default = serving.iter().position(|server| hosts(server).is_empty()).unwrap_or(0);
         let (last, first): (Vec<_>, Vec<_>) =
             serving.iter().enumerate().partition(|(at, server)| *at == default || hosts(server).is_empty());
+        self.tell_of_listeners(&serving);
         for (at, server) in first.into_iter().chain(last) {
             let hosts = if at == default { Vec::new() } else { hosts(server) };
             self.server(server, hosts, settings);
+        }
+    }
+
+    /// Tells of guards of servers that nginx tells apart by their listeners alone: routes hold for all listeners.
+    fn tell_of_listeners(&mut self, servers: &[&Directive]) {
+        let names = |server: &Directive| hosts(server).into_iter().map(str::to_owned).collect::<Vec<_>>();
+        for (at, server) in servers.iter().enumerate() {
+            let own = names(server);
+            let is_same = |other: &Vec<String>| {
+                (own.is_empty() && other.is_empty()) || own.iter().any(|host| other.contains(host))
+            };
+            let has_twin = servers[..at].iter().map(|other| names(other)).any(|other| is_same(&other));
+            if has_twin && guards_anything(server.inner()) {
+                let why =
+                    "it has listeners of its own, and routes hold for all; what it denies may be let through";
+                self.output.open.push(note(&server.place, "server", why));
+                self.output.note(&server.place, "server", why);
+            }
         }
     }
 
@@ -275,7 +304,12 @@ impl Converter {
             }
         }
         let mut locations: Vec<Location<'_>> = locations.into_iter().map(matching).collect();
-        locations.sort_by_key(Location::order);
+        let firm: Vec<&str> = locations
+            .iter()
+            .filter(|location| location.form == Match::FirmPrefix)
+            .map(|location| location.path)
+            .collect();
+        locations.sort_by_key(|location| location.order(&firm));
         // [upstream] serves everything that no route names, so the root comes first.
         let is_root = |location: &&Location<'_>| location.form != Match::Regex && location.path == "/";
         let root = locations.iter().find(is_root);
@@ -287,7 +321,17 @@ impl Converter {
         }
         let has_root = responds || root.is_some();
         for location in &locations {
-            self.location(location, &server, &locations);
+            // Regular expressions stand before a prefix, but after the firm prefix that it is in: narrowed to it they stand
+            // before it all the same.
+            if location.form == Match::Prefix && location.is_inside(&firm) {
+                for regex in locations.iter().filter(|other| other.form == Match::Regex) {
+                    let narrowed = Location { within: location.begin(), ..*regex };
+                    if patterns(&narrowed).is_some() {
+                        self.location(&narrowed, &server, &locations, false);
+                    }
+                }
+            }
+            self.location(location, &server, &locations, false);
         }
         for host in server.hosts.iter().filter(|_| !has_root) {
             self.output.routes.push(Route {
@@ -300,7 +344,8 @@ impl Converter {
         }
     }
 
-    fn location(&mut self, location: &Location<'_>, server: &Server<'_>, all: &[Location<'_>]) {
+    /// Converts a location of a server, or one that is `nested` in another.
+    fn location(&mut self, location: &Location<'_>, server: &Server<'_>, all: &[Location<'_>], nested: bool) {
         let directive = location.directive;
         // Others lead there, and take what it says.
         if directive.arg(0).starts_with('@') {
@@ -310,28 +355,34 @@ impl Converter {
         let (mut comments, mut left) = settings.take(directive.inner());
         self.limits(directive.inner(), &mut settings);
         if let Some(named) = named_location(&left, all) {
-            let (more, further) = settings.take(named.inner());
-            self.limits(named.inner(), &mut settings);
+            // Guards are asked before files are looked for, and those of the named location after that.
+            let mut there = server.settings.clone();
+            let (more, further) = there.take(named.inner());
+            self.limits(named.inner(), &mut there);
+            there.guards_before = Some(settings.verdict());
+            settings = there;
             comments.extend(more);
             left.retain(|inner| inner.name != "try_files");
             left.extend(further);
         }
         let left: Vec<&Directive> = left.into_iter().filter(|inner| inner.name != "limit_req").collect();
-        let (nested, left): (Vec<_>, Vec<_>) = left.into_iter().partition(|inner| inner.name == "location");
+        let (inside, left): (Vec<_>, Vec<_>) = left.into_iter().partition(|inner| inner.name == "location");
         let inner = Server { hosts: server.hosts.clone(), settings: settings.clone() };
         // They match more than the location does, so they stand before it.
-        let mut nested: Vec<Location<'_>> = nested.into_iter().map(matching).collect();
-        nested.sort_by_key(Location::order);
-        for location in &nested {
-            self.location(location, &inner, all);
+        let mut inside: Vec<Location<'_>> = inside
+            .into_iter()
+            .map(|inner| Location { within: location.begin(), ..matching(inner) })
+            .collect();
+        inside.sort_by_key(|inner| inner.order(&[]));
+        for location in &inside {
+            self.location(location, &inner, all, true);
         }
         let place = note(&directive.place, &directive.shown(), "");
+        let is_guarded = settings.verdict() != Verdict::Open || left.iter().any(|inner| refuses(inner));
         let Some(patterns) = patterns(location) else {
-            let why = match settings.guards.verdict() == Verdict::Open
-                && !left.iter().any(|inner| refuses(inner))
-            {
-                true => "this regular expression matches no routes; write a path with {name} and **",
-                false => {
+            let why = match is_guarded {
+                false => "it matches no routes; write a path with {name} and **",
+                true => {
                     let why = "what it denies is let through until a route with deny is written for it";
                     self.output.open.push(format!("{place}: {why}"));
                     why
@@ -339,31 +390,25 @@ impl Converter {
             };
             return self.output.note(&directive.place, &directive.shown(), why);
         };
-        let is_guarded =
-            settings.guards.verdict() != Verdict::Open || left.iter().any(|inner| refuses(inner));
-        if is_guarded && patterns.any_case {
-            let why = "routes tell cases of letters apart; other cases are let through";
+        let is_regex = |location: &Location<'_>| location.form == Match::Regex;
+        let comes_first = is_regex(location) || location.form == Match::FirmPrefix;
+        let lost = [
+            (patterns.any_case, "routes tell cases of letters apart; other cases are let through"),
+            (
+                nested && comes_first && all.iter().any(is_regex),
+                "the regular expressions of the server stand before it here; what they match is let through",
+            ),
+        ];
+        for (_, why) in lost.iter().filter(|(is_lost, _)| *is_lost && is_guarded) {
             self.output.open.push(format!("{place}: {why}"));
             comments.push(note(&directive.place, &directive.shown(), why));
         }
-        for (at, pattern) in patterns.paths.iter().enumerate() {
-            let mut comments = comments.clone();
-            comments.extend(
-                patterns
-                    .comment
-                    .filter(|_| !is_guarded)
-                    .map(|comment| note(&directive.place, &directive.shown(), comment)),
-            );
-            self.route(
-                server,
-                (&place, pattern),
-                settings.clone(),
-                &left,
-                if at == 0 { comments } else { Vec::new() },
-            );
+        if let Some(comment) = patterns.comment.filter(|_| !is_guarded) {
+            comments.push(note(&directive.place, &directive.shown(), comment));
         }
-        for pattern in patterns.wider.iter().filter(|_| is_guarded) {
-            self.route(server, (&place, pattern), settings.clone(), &left, Vec::new());
+        let wider = patterns.wider.iter().filter(|_| is_guarded);
+        for pattern in patterns.paths.iter().chain(wider) {
+            self.route(server, (&place, pattern), settings.clone(), &left, std::mem::take(&mut comments));
         }
     }
 }
