@@ -15,7 +15,7 @@ RUN mkdir -p src benches \
     && for file in src/main.rs build.rs benches/engines.rs benches/hit_ratio.rs; do echo 'fn main() {}' > "$file"; done \
     && touch src/lib.rs
 # The C library is linked in, because the image has none. Names are resolved by /etc/hosts and DNS, which glibc has built in.
-ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=symbols
+ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" CARGO_PROFILE_RELEASE_STRIP=symbols
 RUN cargo build --release --locked --target "$(rustc --print host-tuple)" --bin pillion
 COPY build.rs build.rs
 COPY src src
