@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) struct Attempt {
     /// The part of the configuration, with its URL.
     pub target: String,
-    /// What is known of the other end, or why there is no connection.
+    /// The description of the other end, or the reason why there is no connection.
     pub result: Result<String, String>,
 }
 

@@ -12,7 +12,7 @@ use super::shared::{self, OnError, Open, SharedLimits};
 use super::tier::{IN_FLIGHT, Limit};
 use super::verdict::{Ask, Standing, Verdict, Which};
 
-/// What makes the rule of a process's own share of a shared limit from the limit's rule.
+/// Makes the rule of a process's own share of a shared limit from the limit's rule.
 const SHARE: u64 = 0x5a5a_5a5a_5a5a_5a5a & !IN_FLIGHT;
 
 /// Returns whether a limit is closer to exhaustion than another: exceeded limits first, by the longest wait, then those
@@ -164,7 +164,7 @@ fn begin_share(cell: &mut Cell, limit: &Limit, rule: u64, quota: &Quota, live: u
         return;
     }
     let Some(lease) = cell.known().and_then(|shared| shared.known(limit.rule)) else { return };
-    // What was used since then is refilled since then.
+    // Tokens that were used since then are refilled by now.
     let refilled = u64::from(limit.quota.burst.get())
         .saturating_sub(lease.full_in(now).div_ceil(limit.quota.interval().max(1)));
     let share = u32::try_from(refilled / live.max(1) as u64).unwrap_or(u32::MAX).min(quota.burst.get());

@@ -86,7 +86,7 @@ pub(super) struct Item<'a> {
 }
 
 impl Item<'_> {
-    /// What tells it apart from the others: what it matches, with its conditions.
+    /// The part that tells it apart from the others: its match and its conditions.
     pub(super) fn identity(&self) -> String {
         let is_part = |name: &str| matches!(name, "match" | "on") || is_condition(name);
         let parts = self.settings.iter().filter(|(name, _)| is_part(name));

@@ -31,7 +31,7 @@ pub(crate) struct Marks {
     routes: Vec<(usize, Mark)>,
 }
 
-/// What differs.
+/// The differences.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Differing {
     /// Full names of settings that are secrets in both.

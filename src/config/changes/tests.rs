@@ -22,7 +22,7 @@ fn told(old: &str, new: &str) -> Vec<String> {
     let (before, after) = (Listing::new(&old.1), Listing::new(&new.1));
     let pairing = Pairing::new(&before, &after);
     let marks = Marks::new(&new.1, &new.0, &pairing, &|place| rules(&new.0, place)).unwrap();
-    // What travels is text.
+    // Marks travel as text.
     let marks: Marks = serde_json::from_str(&serde_json::to_string(&marks).unwrap()).unwrap();
     let differing = marks.compare(&old.1, &old.0, &|place| rules(&old.0, place)).unwrap();
     let all = changes(&before, &after, &pairing, &differing);

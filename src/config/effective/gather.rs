@@ -12,7 +12,7 @@ use crate::config::units;
 use crate::config::value::{Class, Classes as _, Node, Table, Value};
 use crate::rendering::secret::Secret;
 
-/// What stands in place of a secret. Its length says nothing.
+/// Stands in place of a secret. Its length says nothing.
 const MASK: &str = "****************";
 
 /// Gathers the settings of a file.

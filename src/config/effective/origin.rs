@@ -47,7 +47,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What is known of origins in one configuration.
+/// The facts about origins in one configuration.
 pub(super) struct Origins<'a> {
     file: String,
     text: &'a str,

@@ -38,7 +38,7 @@ impl Terms {
     }
 }
 
-/// What a process asks for in one limit.
+/// The demand of a process under one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demand {
     pub terms: Terms,
@@ -66,7 +66,7 @@ pub(crate) struct Grant {
     pub wait: Nanoseconds,
 }
 
-/// What a lease says to a request.
+/// The decision of a lease about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     Conforms,

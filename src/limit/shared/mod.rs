@@ -56,7 +56,7 @@ pub(crate) struct Settings {
     pub replicas: usize,
 }
 
-/// What shared limits count.
+/// The counters of shared limits.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Questions with a response.
@@ -221,12 +221,12 @@ impl SharedLimits {
     }
 }
 
-/// What a request has to wait for.
+/// An undecided request: it waits for a response of the server.
 #[derive(Debug)]
 pub(super) struct Open {
     /// Ends when the response is there.
     pub done: OwnedNotified,
-    /// What this request has to ask; nothing if another one asked already.
+    /// The question that this request has to send; empty if another one did already.
     pub demands: Vec<Demand>,
 }
 

@@ -66,7 +66,7 @@ const GUARDS_OF_SNIPPETS: &[&str] = &[
 /// How many seconds of a rate ingress-nginx allows at once.
 const USUAL_BURST: u32 = 5;
 
-/// What the annotations of an Ingress say.
+/// The annotations of an Ingress, as far as they mean something for Pillion.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Annotations {
     /// Keys of each of its routes.

@@ -47,7 +47,7 @@ pub(super) fn convert(ingresses: &[&Node], services: &[&Node]) -> Result<Convert
     all.sort_by_key(|(rule, _)| rule.order());
     converter.output.limit_key = Some("ip");
     converter.output.server.push(("listen".to_owned(), strings(&["[::]:8080".to_owned()])));
-    // What ingress-nginx has without an annotation.
+    // The default of ingress-nginx.
     converter.output.server.push(("max_body_size".to_owned(), string("1MiB")));
     let mut upstreams = Vec::new();
     for (rule, annotations) in &all {

@@ -7,7 +7,7 @@ use crate::cli::convert::output::note;
 const PARAMETERS: &[&str] =
     &["_file", "_set", "_key_request", "_leeway", "_type", "_name", "_servers", "_delay"];
 
-/// What the guards of a block say about a client.
+/// The decision of the guards of a block about clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Anybody may come.
@@ -37,7 +37,7 @@ impl Verdict {
     }
 }
 
-/// What `allow` and `deny` say.
+/// The decision of `allow` and `deny`.
 enum ByAddress {
     /// Nothing, about clients other than these.
     Nothing(Vec<String>),

@@ -64,7 +64,7 @@ pub(super) struct Settings {
     /// Names of limits.
     pub limits: Vec<String>,
     pub guards: Guards,
-    /// What the location said from which requests come to this named one.
+    /// The decision of the location from which requests come to this named one.
     pub guards_before: Option<Verdict>,
 }
 
