@@ -110,7 +110,7 @@ pub(super) fn shared(
     let terms: SmallVec<[(usize, Terms); 2]> =
         ask.limits().map(|(at, limit)| (at, limits.terms(limit))).collect();
     let cost = |terms: &Terms| ask.cost.get().min(terms.burst);
-    let looks = shared::look(cell, &terms, cost, now)?;
+    let looks = shared::look(cell, &terms, cost, now, limits.ends_before(now))?;
     let mut deciding = Deciding::default();
     for ((at, terms), look) in terms.iter().zip(&looks) {
         let lease = cell.shared().lease(terms.rule);

@@ -1,4 +1,4 @@
-//! What is asked of the limits about a request, and what they say.
+//! The question about a request, and the verdict of its limits.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -116,7 +116,7 @@ fn nobody_gets_more_from_a_converted_configuration_than_from_nginx() {
     let listen = text.lines().find(|line| line.starts_with("listen = ")).unwrap();
     let pillion = Pillion::with(&text.replace(listen, "listen = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\""));
     let is_open = |status: u16| status < 400;
-    // What is denied because its guard has no equivalent.
+    // Denied, because their guards have no equivalent.
     let stricter = ["/banned/a", "/basic/a", "/asks/a", "/agent/a", "/any/a", "/files/a", "/asked/a"];
     for path in [
         "/",

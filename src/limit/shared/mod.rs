@@ -141,6 +141,11 @@ impl SharedLimits {
         Terms::new(limit.rule, &limit.quota, is_exact)
     }
 
+    /// The time before which a question that begins now has ended: it may be sent twice.
+    pub(super) fn ends_before(&self, now: Nanoseconds) -> Nanoseconds {
+        now.saturating_add(nanoseconds(self.link.timeout().saturating_mul(2) + PROBE))
+    }
+
     /// The name of a caller's hash. The braces keep it in the slot of the log, to which the link leads.
     fn key(&self, hash: u128) -> String {
         format!("{{{}}}:l1:{hash:032x}", self.prefix)
@@ -230,12 +235,13 @@ pub(super) struct Open {
     pub demands: Vec<Demand>,
 }
 
-/// Looks at the leases of a caller. Returns what each says to a request, or what has to be asked.
+/// Looks at the leases of a caller; a question would end before `until`. Returns what each says to a request, or what has to be asked.
 pub(super) fn look(
     cell: &mut Cell,
     limits: &[(usize, Terms)],
     cost: impl Fn(&Terms) -> u32,
     now: Nanoseconds,
+    until: Nanoseconds,
 ) -> Result<SmallVec<[Look; 2]>, Box<Open>> {
     let shared = cell.shared();
     let looks: SmallVec<[Look; 2]> =
@@ -246,13 +252,13 @@ pub(super) fn look(
     }
     // Made under the lock of the cell, so that no response comes before it.
     let done = shared.done.clone().notified_owned();
-    if shared.is_asking() {
+    if shared.is_asking(now) {
         return Err(Box::new(Open { done, demands: Vec::new() }));
     }
     let lacking = limits.iter().zip(&looks).filter(|(_, look)| **look == Look::Ask);
     let demands =
         lacking.map(|((_, terms), _)| shared.lease(terms.rule).demand(*terms, cost(terms), now)).collect();
-    shared.begin();
+    shared.begin(until);
     Err(Box::new(Open { done, demands }))
 }
 

@@ -15,7 +15,8 @@ const MAX_LEASES: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     leases: SmallVec<[Lease; 1]>,
-    asking: bool,
+    /// The time until which a question may be on its way; 0: none is. A question whose task was lost ends by it.
+    asking_until: Nanoseconds,
     /// Tells those who wait for an answer.
     pub done: Arc<Notify>,
 }
@@ -44,25 +45,38 @@ impl Shared {
         self.leases.clear();
     }
 
-    pub(super) fn is_asking(&self) -> bool {
-        self.asking
+    pub(super) fn is_asking(&self, now: Nanoseconds) -> bool {
+        now < self.asking_until
     }
 
-    pub(super) fn begin(&mut self) {
-        self.asking = true;
+    /// Begins a question, whose response comes before `until` if at all.
+    pub(super) fn begin(&mut self, until: Nanoseconds) {
+        self.asking_until = until;
     }
 
     /// Ends a question, and wakes those who wait for it.
     pub(crate) fn end(&mut self) {
-        self.asking = false;
+        self.asking_until = 0;
         self.done.notify_waiters();
     }
 
-    /// The time from which on nothing is lost with it; the end of all time while a question is on its way.
+    /// The time from which on nothing is lost with it.
     pub(crate) fn over_at(&self) -> Nanoseconds {
-        match self.asking {
-            true => Nanoseconds::MAX,
-            false => self.leases.iter().map(Lease::over_at).max().unwrap_or(0),
-        }
+        self.leases.iter().map(Lease::over_at).max().unwrap_or(0).max(self.asking_until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_whose_task_is_lost_ends_by_its_time() {
+        let mut shared = Shared::default();
+        shared.begin(100);
+        assert!(shared.is_asking(99) && !shared.is_asking(100));
+        assert_eq!(shared.over_at(), 100);
+        shared.end();
+        assert!(!shared.is_asking(1) && shared.over_at() == 0);
     }
 }

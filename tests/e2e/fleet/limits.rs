@@ -43,7 +43,7 @@ fn a_large_limit_is_leased_and_hardly_asked_for() {
     let (app, redis) = (Origin::new(), RedisServer::new());
     let pillions = limited(&app, &redis.url(), "", "rate = \"300/h\"");
     let (passed, _) = send(&pillions, 500);
-    // What a process holds and does not spend is little; and little is refilled meanwhile.
+    // A process holds few tokens that it does not spend, and few are refilled meanwhile.
     assert!((290..=305).contains(&passed), "{passed}");
     for pillion in &pillions {
         let asked = metric(pillion, "pillion_limit_shared_questions_total{result=\"succeeded\"}");
