@@ -8,7 +8,7 @@ use super::disk::{self, Disk};
 use super::finding::{Finding, State};
 use crate::metrics::read_process;
 use crate::policy::{Awaited, Check, Requirement};
-use crate::redis::link::Status;
+use crate::redis::link::{Role, Status};
 use crate::runtime::clock;
 use crate::state::live_policy::{SharedState, Snapshot};
 
@@ -136,7 +136,9 @@ fn redis(shared_state: &SharedState) -> Finding {
     let (Some(links), Some(fleet)) = (&shared_state.redis, &shared_state.fleet) else {
         return Finding { status: State::Healthy, detail: "[redis] is not configured".to_owned() };
     };
-    let down = links.all().into_iter().find_map(|link| match &*link.status().borrow() {
+    // Requests that find no stored response in Redis ask the upstream.
+    let mut required = links.all().filter(|link| link.role != Role::Copies);
+    let down = required.find_map(|link| match &*link.status().borrow() {
         Status::Down { reason } if reason.is_empty() => Some("not connected yet".to_owned()),
         Status::Down { reason } => Some(reason.clone()),
         Status::Up { .. } => None,

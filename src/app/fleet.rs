@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::start_error::StartError;
 use crate::cache::Cache;
+use crate::cache::outgoing::Outgoing;
 use crate::fleet::collected as fleets;
+use crate::fleet::copies::{Copies, collected as shared};
 use crate::fleet::process::Fleet;
 use crate::fleet::redis_server::RedisServer;
 use crate::fleet::run;
@@ -23,13 +25,32 @@ pub(super) fn join(
     cache: &Arc<Cache>,
     metrics: &mut Metrics,
 ) -> (Arc<Fleet>, Links) {
-    let links = Links::new(&policy.settings);
+    let of_copies =
+        policy.copies.as_ref().map(|copies| copies.elsewhere.as_ref().unwrap_or(&policy.settings));
+    let links = Links::new(&policy.settings, of_copies);
     metrics.collect(Box::new(links::Collected(links.clone())));
     let keys = Keys::new(policy.hash_keys.iter().map(|key| key.expose().as_bytes()));
     let (timeout, on_lost) = (policy.settings.timeout, policy.on_lost);
     let fleet = Arc::new(Fleet::new(keys, cache.clone(), name(), version, timeout, on_lost));
     metrics.collect(Box::new(fleets::Collected(fleet.clone())));
     (fleet, links)
+}
+
+/// Builds the stored responses that the processes share, if they share any.
+pub(super) fn copies(
+    policy: &FleetPolicy,
+    cache: &Cache,
+    fleet: &Arc<Fleet>,
+    links: &Links,
+    metrics: &mut Metrics,
+) -> Option<Arc<Copies>> {
+    let (settings, link) = (policy.copies.as_ref()?, links.copies.clone()?);
+    let outgoing = Arc::new(Outgoing::new(settings.outgoing));
+    cache.share_responses(outgoing.clone());
+    let copies = Copies::new(fleet.clone(), link, outgoing, &policy.settings.prefix, settings.timeout);
+    let copies = Arc::new(copies);
+    metrics.collect(Box::new(shared::Collected(copies.clone())));
+    Some(copies)
 }
 
 /// Builds the limits that are counted with the other processes, if there are any.
@@ -47,11 +68,20 @@ pub(super) fn start(shared_state: &SharedState, policy: &Policy) -> Result<(), S
         return Ok(());
     };
     let prefix = policy.settings.prefix.clone();
-    let of_server = links.clone();
+    let (of_server, copies) = (links.clone(), shared_state.copies.clone());
     links
         .start(move || async move {
             let server = RedisServer::new(of_server, &prefix);
-            run::run(&fleet, &server).await;
+            let of_copies = async {
+                match &copies {
+                    Some(copies) => copies.run().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = run::run(&fleet, &server) => {}
+                () = of_copies => {}
+            }
         })
         .map_err(|error| StartError::System("cannot start the thread for Redis", error))
 }

@@ -275,6 +275,9 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     metrics.collect(Box::new(judged::Collected(performance.clone())));
     let (fleet, redis) =
         policy.fleet.as_ref().map(|policy| fleet::join(policy, VERSION, &cache, &mut metrics)).unzip();
+    let copies = policy.fleet.as_ref().zip(fleet.as_ref().zip(redis.as_ref()));
+    let copies =
+        copies.and_then(|(policy, (fleet, links))| fleet::copies(policy, &cache, fleet, links, &mut metrics));
     let shared = fleet::limits(policy, fleet.as_deref(), redis.as_ref());
     let limiter = Arc::new(Limiter::new(policy.limits.max_keys, clock::now()).with_shared(shared));
     metrics.collect(Box::new(limits::Collected(limiter.clone())));
@@ -290,6 +293,7 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
         cache,
         fleet,
         redis,
+        copies,
         limiter,
         performance,
         maintenance,

@@ -5,11 +5,13 @@
 //!   serves a request.
 //! - `store`: the stored responses. `collapse` and `in_flight_body`: fetches in progress. `hit_for_miss`: keys whose
 //!   responses are not stored. `invalidation`: which stored responses are no longer valid.
+//! - `circulation` and `outgoing`: stored responses that other processes may have.
 //! - `tripwire` and `comparable`: whether a shared route really is shared. `apart`: which cookie splits the copies of a
 //!   user.
 
 pub(crate) mod apart;
 pub(crate) mod canonical;
+pub(crate) mod circulation;
 pub(crate) mod collapse;
 #[cfg(test)]
 mod collapse_model;
@@ -25,6 +27,7 @@ mod in_flight_state;
 pub(crate) mod invalidation;
 pub(crate) mod key;
 pub(crate) mod nameless;
+pub(crate) mod outgoing;
 pub(crate) mod rules;
 pub(crate) mod selecting_fields;
 pub(crate) mod selection;
@@ -40,6 +43,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::cache::circulation::Circulation;
 use crate::cache::collapse::InFlightFetches;
 use crate::cache::hit_for_miss::HitForMiss;
 use crate::cache::invalidation::delayed::{Client, Repeat, Settling};
@@ -48,6 +52,7 @@ use crate::cache::invalidation::name::Name;
 use crate::cache::invalidation::outbox::{Invalidated, Outbox};
 use crate::cache::invalidation::targets::Targets;
 use crate::cache::invalidation::webdav::WebDavUpstreams;
+use crate::cache::outgoing::Outgoing;
 use crate::cache::store::stored::StoredResponse;
 use crate::runtime::clock::Instant;
 use counters::Counters;
@@ -74,6 +79,8 @@ pub(crate) struct Cache {
     pub webdav: WebDavUpstreams,
     /// The invalidations that other processes are told of, where there are others.
     outbox: OnceLock<Arc<Outbox>>,
+    /// The stored responses that other processes are sent.
+    outgoing: OnceLock<Arc<Outgoing>>,
     origin: Instant,
 }
 
@@ -91,6 +98,7 @@ impl Cache {
             unattended: Arc::default(),
             webdav: WebDavUpstreams::default(),
             outbox: OnceLock::new(),
+            outgoing: OnceLock::new(),
             origin,
         }
     }
@@ -104,8 +112,20 @@ impl Cache {
             let overtaken = self.invalidation.is_stamped_since(&head.invalidation_keys, head.fetch_epoch);
             if overtaken {
                 self.store.forget(key, stored);
+            } else if let Some(outgoing) = self.outgoing.get() {
+                outgoing.stored(key, stored);
             }
             !overtaken
+        }
+    }
+
+    /// Removes a response that the upstream withdrew, here and where other processes would find it.
+    pub(crate) fn forget(&self, key: &[u8], stored: &StoredResponse) {
+        self.store.forget(key, stored);
+        if let Some(outgoing) = self.outgoing.get()
+            && stored.head.circulation != Circulation::Own
+        {
+            outgoing.withdraw(key);
         }
     }
 
@@ -146,6 +166,18 @@ impl Cache {
         self.outbox.get()
     }
 
+    /// Sends stored responses to other processes from here on, and judges theirs by all invalidations.
+    pub(crate) fn share_responses(&self, outgoing: Arc<Outgoing>) {
+        self.invalidation.stamp_all();
+        let _ = self.outgoing.set(outgoing);
+    }
+
+    /// Returns the stored responses that other processes are sent, where there are others.
+    #[inline]
+    pub(crate) fn outgoing(&self) -> Option<&Arc<Outgoing>> {
+        self.outgoing.get()
+    }
+
     /// Begins a collection of what an invalidation names.
     pub(crate) fn targets(&self) -> Targets {
         Targets::new(self.invalidation.key_hasher, self.outbox.get().is_some())
@@ -153,10 +185,11 @@ impl Cache {
 
     /// Invalidates what is stored and on its way, here and in other processes.
     pub(crate) fn invalidate(&self, targets: &Targets, mode: Mode, now: Instant) {
-        self.invalidation.stamp(targets.keys(), mode, now);
         if let Some(outbox) = self.outbox.get() {
-            outbox.push(Invalidated::once(targets.names(), mode));
+            // Before the stamps: a response of another process that is judged from here on is judged by both.
+            outbox.push(Invalidated::once(targets.names(), mode), self.invalidation.number());
         }
+        self.invalidation.stamp(targets.keys(), mode, now);
     }
 
     /// Schedules a further invalidation with the same targets, here and in other processes. In this one there is none
@@ -164,10 +197,11 @@ impl Cache {
     pub(crate) fn repeat(&self, targets: &Targets, mode: Mode, repeat: Repeat, client: Client, now: Instant) {
         self.settling.add(targets.keys(), mode, repeat, Some(client), now);
         if let Some(outbox) = self.outbox.get() {
-            outbox.push(match repeat {
+            let invalidated = match repeat {
                 Repeat::Settle(after) => Invalidated::settling(targets.names(), mode, after),
                 Repeat::UnknownOutcome => Invalidated::unknown(targets.names(), mode),
-            });
+            };
+            outbox.push(invalidated, self.invalidation.number());
         }
     }
 

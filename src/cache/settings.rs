@@ -68,6 +68,8 @@ pub(crate) struct RouteCacheSettings {
     pub strip_query: bool,
     /// Whether POST counts as a read on this route, with the request content as part of the cache key.
     pub key_body: bool,
+    /// Whether the other processes of a fleet may have its stored responses.
+    pub redis: bool,
 }
 
 impl RouteCacheSettings {

@@ -16,7 +16,7 @@ const EACH_ITS_OWN: [&str; 8] =
     ["x-forwarded-for", "forwarded", "x-real-ip", "via", "x-request-id", "traceparent", "tracestate", "date"];
 
 /// A request field and its value in normal form.
-type SelectingField = (HeaderName, Vec<u8>);
+pub(crate) type SelectingField = (HeaderName, Vec<u8>);
 
 /// The fields a response varies with, and their values in the request that fetched it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +96,13 @@ impl Variant {
 
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
         self.own.iter().chain(&self.others).map(|(name, said)| (name, said.as_slice()))
+    }
+
+    /// Creates the variant of a response of another process from its [`Variant::fields`]. All of them decide, because the
+    /// responses that the others of its key vary with may not be here.
+    pub(crate) fn from_fields(mut own: Vec<SelectingField>) -> Variant {
+        own.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+        Variant { own, others: Vec::new() }
     }
 
     /// Returns the estimated memory of the variant in bytes.

@@ -2,31 +2,18 @@
 //! for them is right or wrong today as it will be then; and refused, so that nobody relies on what is not there.
 
 use crate::config::diagnostic::Diagnostics;
-use crate::config::table_reader::{FromNode, Section, nearest};
+use crate::config::table_reader::{Section, nearest};
 use crate::config::value::{Node, Value};
 
-#[derive(Clone, Copy)]
-enum Shape {
-    Text,
-    Word(&'static [&'static str]),
-}
-
-use Shape::{Text, Word};
-
 /// Keys of `[redis]` whose features are still to come.
-const REDIS: &[(&str, Shape)] = &[
-    ("cache", Word(&["shared", "all", "off"])),
-    ("cache_url", Text),
-    ("max_object_size", Text),
-    ("read_your_writes", Word(&["off", "cookie", "header"])),
-];
+const REDIS: &[(&str, &[&str])] = &[("read_your_writes", &["off", "cookie", "header"])];
 
 /// Reads the later keys of `[redis]`.
 pub(super) fn redis(section: &mut Section<'_>, problems: &mut Diagnostics) {
-    for (name, shape) in REDIS {
+    for (name, words) in REDIS {
         if let Some(node) = section.node(name) {
             let path = format!("redis.{name}");
-            if check(&path, node, *shape, problems) {
+            if check(&path, node, words, problems) {
                 refuse(&path, node, problems);
             }
         }
@@ -44,25 +31,19 @@ fn expected(path: &str, node: &Node, what: &str, problems: &mut Diagnostics) {
     problems.at(&node.span, format!("{path} is {}", node.value.shown())).help(format!("expected {what}"));
 }
 
-fn fits(value: &Value, shape: Shape) -> Result<(), String> {
-    fn check_value<T: FromNode>(value: &Value) -> Result<(), String> {
-        T::from_value(value).map(|_| ()).ok_or_else(|| T::EXPECTED.to_owned())
-    }
-    match shape {
-        Text => check_value::<String>(value),
-        Word(words) => match value {
-            Value::String(text) if words.contains(&text.as_str()) => Ok(()),
-            Value::String(text) => Err(match nearest(text, words) {
-                Some(word) => format!("one of {}; did you mean {word:?}?", words.join(", ")),
-                None => format!("one of {}", words.join(", ")),
-            }),
-            _ => Err(format!("one of {}", words.join(", "))),
-        },
+fn fits(value: &Value, words: &[&str]) -> Result<(), String> {
+    match value {
+        Value::String(text) if words.contains(&text.as_str()) => Ok(()),
+        Value::String(text) => Err(match nearest(text, words) {
+            Some(word) => format!("one of {}; did you mean {word:?}?", words.join(", ")),
+            None => format!("one of {}", words.join(", ")),
+        }),
+        _ => Err(format!("one of {}", words.join(", "))),
     }
 }
 
-fn check(path: &str, node: &Node, shape: Shape, problems: &mut Diagnostics) -> bool {
-    let fits = fits(&node.value, shape);
+fn check(path: &str, node: &Node, words: &[&str], problems: &mut Diagnostics) -> bool {
+    let fits = fits(&node.value, words);
     if let Err(what) = &fits {
         expected(path, node, what, problems);
     }

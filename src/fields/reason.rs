@@ -25,6 +25,13 @@ impl ReasonPhrase {
         Some(ReasonPhrase { status, phrase: Bytes::copy_from_slice(phrase) })
     }
 
+    /// Returns the phrase that another process stored; `None` if it is none (RFC 9112 4).
+    pub(crate) fn from_stored(phrase: &[u8], status: StatusCode) -> Option<ReasonPhrase> {
+        let fits = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+        let is_phrase = !phrase.is_empty() && phrase.iter().all(fits);
+        is_phrase.then(|| ReasonPhrase { status, phrase: Bytes::copy_from_slice(phrase) })
+    }
+
     /// Returns the phrase for a response with this status. A response that was converted to another status (304, 206)
     /// loses it.
     pub fn for_status(&self, status: StatusCode) -> Option<&[u8]> {

@@ -6,14 +6,17 @@
 //! - `publisher`: writes the invalidations of this process. `reader`: applies those of all. `tracker`: what the reader
 //!   knows of each sender, and when something was missed.
 //! - `progress`: what these tell each other. `purge`: one URL. `member`, `reporter`: which processes are alive, and how far each has read.
+//! - `positions`: what this process had applied when. `copies`: the stored responses that all share.
 //! - `server`, `redis_server`: what all of them ask of Redis.
 //!
 //! Nothing here waits for Redis in the way of a request but a write, and that for at most `redis.timeout`.
 
 pub(crate) mod collected;
+pub(crate) mod copies;
 pub(crate) mod counters;
 pub(crate) mod entry;
 pub(crate) mod member;
+mod positions;
 pub(crate) mod process;
 mod progress;
 mod publisher;

@@ -1,7 +1,7 @@
 //! This process as part of its fleet: what it tells the others, and how it sees them.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ring::rand::SystemRandom;
@@ -13,6 +13,7 @@ use crate::cache::invalidation::outbox::Outbox;
 use crate::fleet::counters::Counters;
 use crate::fleet::entry::Sender;
 use crate::fleet::member::Member;
+use crate::fleet::positions::Positions;
 use crate::fleet::seal::{self, Keys};
 use crate::fleet::stream_id::StreamId;
 use crate::fleet::tracker::Loss;
@@ -70,6 +71,7 @@ pub(crate) struct Fleet {
     /// The position of the last entry of this process.
     pub(super) position: watch::Sender<StreamId>,
     pub(super) view: watch::Sender<View>,
+    positions: Mutex<Positions>,
     /// Number of processes that are alive, for others; 0 until it is known.
     pub process_count: Arc<AtomicUsize>,
     lost: AtomicBool,
@@ -108,6 +110,7 @@ impl Fleet {
             awaiting: AtomicUsize::new(0),
             position: watch::Sender::new(StreamId::default()),
             view: watch::Sender::new(View::default()),
+            positions: Mutex::default(),
             process_count: Arc::default(),
             lost: AtomicBool::new(true),
             leaving: watch::Sender::new(false),
@@ -119,6 +122,11 @@ impl Fleet {
     /// Returns the processes as this one last saw them.
     pub(crate) fn view(&self) -> View {
         self.view.borrow().clone()
+    }
+
+    /// Returns the positions of the log that this process has applied.
+    pub(super) fn positions(&self) -> MutexGuard<'_, Positions> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns whether invalidations of others may have been missed, because the log cannot be read.

@@ -149,6 +149,7 @@ impl<S: Server> Publisher<'_, S> {
         let awaited = self.fleet.awaiting.load(Ordering::SeqCst) > 0;
         let content = Content { batch, awaited, resent_for, goodbye };
         let entry = Entry { sender: self.fleet.sender, number: self.progress.published.get() + 1, content };
+        self.progress.note(entry.number, covers);
         Pending { bytes: entry.to_bytes(&self.fleet.keys), covers, goodbye }
     }
 

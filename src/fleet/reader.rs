@@ -28,6 +28,8 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// Age from which on a soft invalidation is applied as a hard one: a response that was stored meanwhile must not be
 /// served as stale without need, and one that was served as fresh must not be served again.
 const SOFT_FOR: Duration = Duration::from_secs(1);
+/// Age up to which an entry is noted.
+const NOTED_FOR: Duration = Duration::from_millis(100);
 /// Age of an entry from which on its repeats are over.
 const REPEATS_FOR: Duration = Duration::from_secs(35);
 
@@ -116,6 +118,7 @@ impl<S: Server> Reader<'_, S> {
                     for (position, bytes) in entries {
                         self.apply(position, &bytes);
                         self.position = position;
+                        self.note(position);
                     }
                     if is_all {
                         self.tracker.borrow_mut().has_read_from(began);
@@ -164,6 +167,9 @@ impl<S: Server> Reader<'_, S> {
         {
             self.fleet.lose(Loss::Trimmed);
         }
+        if self.epoch.as_ref() != Some(&connected.epoch) {
+            self.fleet.positions().begin(connected.epoch.clone());
+        }
         if is_new {
             self.tracker.borrow_mut().begin_epoch(self.fleet.sender, now);
             // A server that took over may have given identifiers below those that were read.
@@ -184,6 +190,14 @@ impl<S: Server> Reader<'_, S> {
         let mut tracker = self.tracker.borrow_mut();
         if !tracker.has_caught_up() && self.begins_at.is_some_and(|last| self.position >= last) {
             tracker.catch_up();
+        }
+    }
+
+    /// Notes where the invalidation clock stands after an entry. An entry that comes late is not noted once this process
+    /// has caught up: what was to be repeated meanwhile may be repeated already, though a fetch after it began before.
+    fn note(&self, position: StreamId) {
+        if !self.tracker.borrow().has_caught_up() || self.age(position) <= NOTED_FOR {
+            self.fleet.positions().advance(position, self.fleet.cache.invalidation.number());
         }
     }
 
@@ -228,8 +242,8 @@ impl<S: Server> Reader<'_, S> {
             let mode = if age > SOFT_FOR { Mode::Hard } else { invalidated.mode() };
             cache.apply(invalidated, mode, !own && age < REPEATS_FOR, now);
         }
+        entry.content.batch.purged.iter().for_each(|purged| purge::overtake(cache, purged));
         for purged in entry.content.batch.purged.iter().filter(|_| !own && !is_old) {
-            purge::overtake(cache, purged);
             let (cache, purged) = (cache.clone(), purged.clone());
             tokio::task::spawn_blocking(move || purge::run(&cache, &purged));
         }
@@ -249,6 +263,9 @@ impl<S: Server> Reader<'_, S> {
                 cache.apply_abandoned(&names, now);
             }
             tracker.forget(entry.sender);
+        }
+        if own && let Some(covers) = self.progress.read_back(entry.number) {
+            self.fleet.outbox.returned(covers);
         }
         if entry.content.awaited && !own {
             self.fleet.report.notify_one();

@@ -28,6 +28,8 @@ pub(crate) enum Purpose {
     Log,
     /// The state of a process, as the others see it.
     Member,
+    /// A stored response.
+    Copy,
 }
 
 impl Purpose {
@@ -35,6 +37,7 @@ impl Purpose {
         match self {
             Purpose::Log => b"pillion log 1",
             Purpose::Member => b"pillion member 1",
+            Purpose::Copy => b"pillion copy 1",
         }
     }
 }
@@ -70,14 +73,32 @@ pub(crate) struct Keys {
     secrets: Vec<Secret>,
     salt: [u8; SALT],
     random: SystemRandom,
+    /// Makes names of the first secret.
+    names: hmac::Key,
 }
 
 impl Keys {
     /// Creates the keys from the values of `identity.hash_key`, of which there must be at least one.
     pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Keys {
         let secrets = secrets.into_iter().map(|bytes| Secret { id: key_id(bytes), bytes: bytes.into() });
-        let (secrets, random) = (secrets.collect(), SystemRandom::new());
-        Keys { secrets, salt: fill(&random), random }
+        let (secrets, random): (Vec<Secret>, _) = (secrets.collect(), SystemRandom::new());
+        let of_names = secrets.first().map_or(&[][..], |secret| &secret.bytes);
+        // A key of its own, so that no name is a tag of anything else.
+        let of_names = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, of_names), b"pillion names in Redis");
+        let names = hmac::Key::new(hmac::HMAC_SHA256, of_names.as_ref());
+        Keys { secrets, salt: fill(&random), random, names }
+    }
+
+    /// Returns the name in Redis of what these parts identify; it tells nothing about them.
+    pub(crate) fn name(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.names);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let mut name = [0; 32];
+        name.copy_from_slice(context.sign().as_ref());
+        name
     }
 
     /// Seals content for a purpose; `bound` is what it belongs to, and must be given to open it.

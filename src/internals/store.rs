@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use crate::cache::circulation::Circulation;
 use crate::cache::invalidation::FetchEpoch;
 use crate::cache::rules::freshness::{Freshness, Source};
 use crate::cache::rules::storability::Audience;
@@ -70,5 +71,6 @@ fn head() -> StoredHead {
         invalidation_keys: Box::default(),
         _watched: Default::default(),
         tags: Box::default(),
+        circulation: Circulation::default(),
     })
 }

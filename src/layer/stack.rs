@@ -52,7 +52,7 @@ where
     S::Future: Unpin + 'static,
 {
     // Serves stored responses, stores new ones, and invalidates.
-    let stack = CacheLayer::new(upstream, shared_state.cache.clone());
+    let stack = CacheLayer::new(upstream, shared_state.cache.clone(), shared_state.copies.clone());
     // Outside of the cache, so that stored and new responses are treated alike.
     let stack = Represent(stack);
     // Before any work is done for a request that may be refused.

@@ -32,6 +32,8 @@ pub(crate) enum Role {
     Log,
     /// It waits for entries of the log, so it is not tried by commands of its own.
     Reader,
+    /// It reads and writes stored responses, which may be large.
+    Copies,
 }
 
 impl Role {
@@ -39,6 +41,7 @@ impl Role {
         match self {
             Role::Log => "log",
             Role::Reader => "reader",
+            Role::Copies => "copies",
         }
     }
 }
@@ -105,6 +108,11 @@ impl Link {
         self.status.subscribe()
     }
 
+    /// Returns whether there is a connection.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(&*self.status.borrow(), Status::Up { .. })
+    }
+
     /// Returns how long one command may take by the configuration.
     pub(crate) fn timeout(&self) -> Duration {
         self.settings.timeout
@@ -112,12 +120,39 @@ impl Link {
 
     /// Runs a command; waits for at most `timeout`.
     pub(crate) async fn query(&self, command: &Command, timeout: Duration) -> Result<Value, CommandError> {
-        let Some((number, mut connection)) = self.get() else { return Err(CommandError::Down) };
-        let sent = connection.send_packed_command(&command.0);
-        let result = match tokio::time::timeout(timeout, sent).await {
-            Ok(value) => value.map_err(|error| CommandError::new(&error)).and_then(Value::new),
-            Err(_) => Err(CommandError::Timeout),
+        let run = async |mut connection: MultiplexedConnection| {
+            let value = connection.send_packed_command(&command.0).await;
+            value.map_err(|error| CommandError::new(&error)).and_then(Value::new)
         };
+        self.run_on(run, timeout).await
+    }
+
+    /// Runs two commands at once; waits for at most `timeout`.
+    pub(crate) async fn query_both(
+        &self,
+        commands: [Command; 2],
+        timeout: Duration,
+    ) -> Result<[Value; 2], CommandError> {
+        let [one, other] = commands;
+        let mut both = redis::Pipeline::with_capacity(2);
+        both.add_command(one.0).add_command(other.0);
+        let run = async |mut connection: MultiplexedConnection| {
+            let values = connection.send_packed_commands(&both, 0, 2).await;
+            let values = values.map_err(|error| CommandError::new(&error))?;
+            let values: Vec<Value> = values.into_iter().map(Value::new).collect::<Result<_, _>>()?;
+            values.try_into().map_err(|values| CommandError::Unexpected(format!("{values:?}")))
+        };
+        self.run_on(run, timeout).await
+    }
+
+    async fn run_on<T>(
+        &self,
+        run: impl AsyncFnOnce(MultiplexedConnection) -> Result<T, CommandError>,
+        timeout: Duration,
+    ) -> Result<T, CommandError> {
+        let Some((number, connection)) = self.get() else { return Err(CommandError::Down) };
+        let ran = tokio::time::timeout(timeout, run(connection)).await;
+        let result = ran.unwrap_or(Err(CommandError::Timeout));
         let counter = match &result {
             Ok(_) => &self.counters.succeeded,
             Err(CommandError::Timeout) => &self.counters.timed_out,

@@ -12,18 +12,24 @@ use super::settings::Settings;
 pub(crate) struct Links {
     pub log: Arc<Link>,
     pub reader: Arc<Link>,
+    /// The link for stored responses; `None` if they are not shared.
+    pub copies: Option<Arc<Link>>,
 }
 
 impl Links {
-    /// Creates the links, which connect once they run.
-    pub(crate) fn new(settings: &Settings) -> Links {
+    /// Creates the links, which connect once they run. `copies`: where stored responses are, if they are shared.
+    pub(crate) fn new(settings: &Settings, copies: Option<&Settings>) -> Links {
         let key = log_key(&settings.prefix);
-        let link = |role| Arc::new(Link::new(role, settings.clone(), key.clone()));
-        Links { log: link(Role::Log), reader: link(Role::Reader) }
+        let link = |role, settings: &Settings| Arc::new(Link::new(role, settings.clone(), key.clone()));
+        Links {
+            log: link(Role::Log, settings),
+            reader: link(Role::Reader, settings),
+            copies: copies.map(|settings| link(Role::Copies, settings)),
+        }
     }
 
-    pub(crate) fn all(&self) -> [&Arc<Link>; 2] {
-        [&self.log, &self.reader]
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Link>> {
+        [&self.log, &self.reader].into_iter().chain(&self.copies)
     }
 
     /// Starts the thread. It keeps the links connected, and runs what `begin` returns.
@@ -44,9 +50,16 @@ impl Links {
                 }
             };
             tokio::task::LocalSet::new().block_on(&runtime, async {
+                let of_copies = async {
+                    match &links.copies {
+                        Some(link) => link.run().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = links.log.run() => {}
                     () = links.reader.run() => {}
+                    () = of_copies => {}
                     () = begin() => {}
                 }
             });

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
+use crate::fleet::copies::Copies;
 use crate::fleet::process::Fleet;
 use crate::limit::Limiter;
 use crate::limit::counters::LimitCounters;
@@ -36,6 +37,8 @@ pub(crate) struct SharedState {
     /// The processes that share Redis with this one, if `[redis]` is configured.
     pub fleet: Option<Arc<Fleet>>,
     pub redis: Option<Links>,
+    /// The stored responses of all of them, if they share any.
+    pub copies: Option<Arc<Copies>>,
     pub limiter: Arc<Limiter>,
     pub performance: Arc<Performance>,
     pub maintenance: Arc<Maintenance>,

@@ -43,9 +43,10 @@ fn add_route(digest: &mut Digest, cache: &RouteCache) {
         stale_while_revalidate,
         stale_if_error,
         error_500,
-        // Neither decides who shares a response.
+        // None of these decides who shares a response.
         refresh: _,
         serve_stale_after: _,
+        redis: _,
         key_headers,
         key_query,
         strip_query,

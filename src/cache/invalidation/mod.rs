@@ -16,8 +16,8 @@ pub(crate) mod tags;
 pub(crate) mod targets;
 pub(crate) mod webdav;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::cache::invalidation::key::{InvalidationKey, KeyHasher};
@@ -85,6 +85,9 @@ pub(crate) struct Invalidation {
     soft: Stamps,
     /// Stamps that affect only fetches in progress.
     overtaken: Stamps,
+    /// All invalidations, also of paths that are not live: responses of other processes are judged by them when they
+    /// come. `None` where none come.
+    all: OnceLock<Stamps>,
     /// Paths that have a stored response or a fetch in progress.
     live: Arc<LivePaths>,
     /// The newest soft stamp; fetches that began later need no lookup.
@@ -106,6 +109,7 @@ impl Invalidation {
             hard: Stamps::default(),
             soft: Stamps::default(),
             overtaken: Stamps::default(),
+            all: OnceLock::new(),
             live: LivePaths::new(max_size),
             last_soft: AtomicU64::new(0),
             doubted: AtomicBool::new(false),
@@ -137,6 +141,7 @@ impl Invalidation {
     /// Invalidates all responses that have one of `invalidation_keys` and were fetched, or are being fetched, until
     /// now.
     pub(crate) fn stamp(&self, invalidation_keys: &[InvalidationKey], mode: Mode, now: Instant) {
+        self.note(invalidation_keys);
         // A path that is not live can only be fetched after this moment, so its stamp would be of no use.
         let mut invalidation_keys = invalidation_keys
             .iter()
@@ -161,9 +166,31 @@ impl Invalidation {
         }
     }
 
+    /// Stamps from here on what [`Invalidation::is_current`] needs.
+    pub(crate) fn stamp_all(&self) {
+        self.all.get_or_init(Stamps::default);
+    }
+
+    /// Notes an invalidation for responses of other processes. It comes before the stamps for those of this one: a
+    /// response that is judged before this note is stored with a start before those stamps.
+    fn note(&self, invalidation_keys: &[InvalidationKey]) {
+        let Some(all) = self.all.get() else { return };
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        invalidation_keys.iter().for_each(|invalidation_key| all.stamp(*invalidation_key, number));
+    }
+
+    /// Returns whether none of `invalidation_keys` was invalidated, in any way, since the clock stood at `number`. Only
+    /// right after [`Invalidation::stamp_all`].
+    pub(crate) fn is_current(&self, invalidation_keys: &[InvalidationKey], number: u64) -> bool {
+        self.all.get().is_some_and(|all| {
+            invalidation_keys.iter().all(|invalidation_key| all.get(*invalidation_key) < number)
+        })
+    }
+
     /// Keeps fetches in progress that have one of `invalidation_keys` from being stored or joined. Stored responses
     /// stay valid.
     pub(crate) fn overtake(&self, invalidation_keys: &[InvalidationKey]) {
+        self.note(invalidation_keys);
         let number = self.next.fetch_add(1, Ordering::SeqCst);
         invalidation_keys.iter().for_each(|invalidation_key| self.overtaken.stamp(*invalidation_key, number));
     }

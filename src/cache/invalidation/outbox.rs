@@ -4,7 +4,7 @@
 //! A write is announced before it is sent: should this process die before the outcome, the others invalidate what was
 //! announced. The invalidation that follows takes the announcement back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::cache::invalidation::name::Name;
 const MAX_NAMES: usize = 10_000;
 /// Maximum size of the names that wait, in bytes: clients choose paths, and may choose long ones.
 const MAX_BYTES: usize = 8 << 20;
+/// Maximum number of batches that are told apart on their way. Beyond it the newest stands for all that follow.
+const MAX_ON_THEIR_WAY: usize = 4096;
 /// Number of waiting invalidations that a further one is compared with.
 const COMPARED: usize = 32;
 
@@ -136,6 +138,11 @@ struct State {
     open: HashMap<WriteId, Amount>,
     /// Names of open writes.
     open_names: Amount,
+    /// Where the clock stood before the first invalidation that waits.
+    since: Option<u64>,
+    /// The same of batches that were taken out and are not read back yet, with the number of the last invalidation of
+    /// each.
+    on_their_way: VecDeque<(u64, u64)>,
 }
 
 /// The outbox; see the head of the file.
@@ -165,13 +172,14 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an invalidation in.
-    pub(crate) fn push(&self, invalidated: Invalidated) {
+    /// Puts an invalidation in; `number` is where the invalidation clock stood before it.
+    pub(crate) fn push(&self, invalidated: Invalidated, number: u64) {
         if invalidated.names.is_empty() {
             return;
         }
         let mut state = self.state();
         state.last += 1;
+        state.began_at(number);
         // A write stamps twice, so the second finds the first if it still waits.
         let mut latest = state.waiting.invalidated.iter().rev().take(COMPARED);
         if !latest.any(|waiting| *waiting == invalidated) {
@@ -183,10 +191,11 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Tells of a purge of one URL.
-    pub(crate) fn purge(&self, purged: Purged) {
+    /// Tells of a purge of one URL; `number` is where the invalidation clock stood before it.
+    pub(crate) fn purge(&self, purged: Purged, number: u64) {
         let mut state = self.state();
         state.last += 1;
+        state.began_at(number);
         let texts = purged.paths.iter().chain(purged.queries.iter().flatten());
         let bytes = purged.host.len() + texts.map(|text| text.len() + size_of::<Name>()).sum::<usize>();
         state.names = state.names.plus(Amount { count: purged.paths.len(), bytes });
@@ -253,7 +262,28 @@ impl Outbox {
     pub(crate) fn take(&self) -> (Batch, u64) {
         let mut state = self.state();
         state.names = Amount::default();
-        (std::mem::take(&mut state.waiting), state.last)
+        let last = state.last;
+        if let Some(since) = state.since.take() {
+            match state.on_their_way.len() < MAX_ON_THEIR_WAY {
+                true => state.on_their_way.push_back((last, since)),
+                false => state.on_their_way.back_mut().into_iter().for_each(|newest| newest.0 = last),
+            }
+        }
+        (std::mem::take(&mut state.waiting), last)
+    }
+
+    /// Reports that everything up to a number was read back from the log, and applied.
+    pub(crate) fn returned(&self, number: u64) {
+        let mut state = self.state();
+        while state.on_their_way.front().is_some_and(|(last, _)| *last <= number) {
+            state.on_their_way.pop_front();
+        }
+    }
+
+    /// Returns where the invalidation clock stood before the oldest invalidation that was not read back from the log.
+    pub(crate) fn unreturned_since(&self) -> Option<u64> {
+        let state = self.state();
+        state.on_their_way.front().map(|(_, since)| *since).or(state.since)
     }
 
     /// Returns the number of names that wait.
@@ -295,6 +325,11 @@ impl Outbox {
 }
 
 impl State {
+    /// Notes where the clock stood before an invalidation.
+    fn began_at(&mut self, number: u64) {
+        self.since = Some(self.since.map_or(number, |since| since.min(number)));
+    }
+
     /// Keeps the waiting names within their bound.
     fn bound(&mut self) {
         if !self.names.is_too_much() {
@@ -321,10 +356,10 @@ mod tests {
     fn too_many_names_become_everything() {
         let outbox = Outbox::new(Duration::from_millis(50));
         for number in 0..MAX_NAMES {
-            outbox.push(Invalidated::once(&tag(number), Mode::Soft));
+            outbox.push(Invalidated::once(&tag(number), Mode::Soft), 1);
         }
         assert_eq!(outbox.waiting(), MAX_NAMES);
-        outbox.push(Invalidated::once(&tag(MAX_NAMES), Mode::Soft));
+        outbox.push(Invalidated::once(&tag(MAX_NAMES), Mode::Soft), 1);
         assert_eq!(outbox.waiting(), 1);
         let (batch, last) = outbox.take();
         assert_eq!(batch.invalidated, [Invalidated::once(&[Name::Everything], Mode::Hard)]);
@@ -336,9 +371,9 @@ mod tests {
     fn a_few_long_names_become_everything_too() {
         let outbox = Outbox::new(Duration::from_millis(50));
         let long = |number: usize| vec![Name::Path(format!("/{number}{}", "a".repeat(64 << 10)).into())];
-        (0..100).for_each(|number| outbox.push(Invalidated::once(&long(number), Mode::Hard)));
+        (0..100).for_each(|number| outbox.push(Invalidated::once(&long(number), Mode::Hard), 1));
         assert_eq!(outbox.waiting(), 100);
-        (100..200).for_each(|number| outbox.push(Invalidated::once(&long(number), Mode::Hard)));
+        (100..200).for_each(|number| outbox.push(Invalidated::once(&long(number), Mode::Hard), 1));
         let (batch, _) = outbox.take();
         assert!(batch.invalidated[0].names == [Name::Everything] && batch.invalidated.len() < 100);
         let announced =
@@ -378,7 +413,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_waits_until_it_is_published_or_for_the_timeout() {
         let outbox = Outbox::new(Duration::from_millis(50));
-        outbox.push(Invalidated::once(&tag(1), Mode::Hard));
+        outbox.push(Invalidated::once(&tag(1), Mode::Hard), 1);
         assert!(!outbox.is_behind(), "nobody waits while nothing can be published");
         outbox.set_waits(true);
         assert!(outbox.is_behind());
@@ -386,9 +421,30 @@ mod tests {
         let (_, last) = outbox.take();
         let (waited, ()) = tokio::join!(outbox.wait(), async { outbox.published(last) });
         assert!(waited && !outbox.is_behind());
-        outbox.push(Invalidated::once(&tag(2), Mode::Hard));
+        outbox.push(Invalidated::once(&tag(2), Mode::Hard), 1);
         let (waited, ()) = tokio::join!(outbox.wait(), async { outbox.set_waits(false) });
         assert!(!waited);
+    }
+
+    #[test]
+    fn what_was_not_read_back_is_known_by_its_oldest_number() {
+        let outbox = Outbox::new(Duration::from_millis(50));
+        assert_eq!(outbox.unreturned_since(), None);
+        outbox.push(Invalidated::once(&tag(1), Mode::Hard), 7);
+        outbox.push(Invalidated::once(&tag(2), Mode::Hard), 9);
+        assert_eq!(outbox.unreturned_since(), Some(7), "while it waits");
+        let (_, first) = outbox.take();
+        assert_eq!(outbox.unreturned_since(), Some(7), "while it is on its way");
+        outbox.push(Invalidated::once(&tag(3), Mode::Hard), 12);
+        outbox.returned(first);
+        assert_eq!(outbox.unreturned_since(), Some(12));
+        for number in 0..2 * MAX_ON_THEIR_WAY as u64 {
+            outbox.push(Invalidated::once(&tag(4), Mode::Hard), 20 + number);
+            let (_, last) = outbox.take();
+            assert_eq!(outbox.unreturned_since(), Some(12), "{last}");
+        }
+        outbox.returned(u64::MAX);
+        assert_eq!(outbox.unreturned_since(), None);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! A stored response: its head, its content, and the codings and tags made of the content.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::cache::circulation::Circulation;
 use crate::cache::invalidation::key::InvalidationKey;
 use crate::cache::invalidation::live_paths::WatchedPaths;
 use crate::cache::invalidation::{FetchEpoch, Invalidation, Validity};
@@ -63,6 +64,8 @@ pub(crate) struct StoredHeadParts {
     /// Its path keys, which are watched for as long as it exists.
     pub _watched: WatchedPaths,
     pub tags: Box<[Box<str>]>,
+    /// Whether other processes may have it.
+    pub circulation: Circulation,
 }
 
 /// The head of a stored response, which all responses made from it share.
@@ -77,6 +80,8 @@ pub(crate) struct StoredHead {
     pub rendered_heads: RenderedHeads,
     /// The number of the invalidation clock up to which it is known to be valid.
     checked: AtomicU64,
+    /// Whether it was sent to the other processes.
+    sent: AtomicBool,
 }
 
 impl Deref for StoredHead {
@@ -96,7 +101,8 @@ impl StoredHead {
             parts.fields.entry(name).or_insert(HeaderValue::from_static(""));
         }
         let checked = AtomicU64::new(parts.fetch_epoch.number);
-        StoredHead { parts, phrase: None, keeps_place, rendered_heads: RenderedHeads::default(), checked }
+        let (rendered_heads, sent) = (RenderedHeads::default(), AtomicBool::new(false));
+        StoredHead { parts, phrase: None, keeps_place, rendered_heads, checked, sent }
     }
 
     /// Returns the fields without the placeholders.
@@ -120,6 +126,16 @@ impl StoredHead {
     /// Sets the reason phrase that the upstream sent.
     pub(crate) fn with_phrase(self, phrase: Option<&ReasonPhrase>) -> StoredHead {
         StoredHead { phrase: phrase.cloned(), ..self }
+    }
+
+    /// Returns whether it was sent to the other processes.
+    #[inline]
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_sent(&self) {
+        self.sent.store(true, Ordering::Relaxed);
     }
 
     /// Returns the current age (RFC 9111 4.2.3).
@@ -369,6 +385,7 @@ pub(crate) mod tests {
             invalidation_keys: invalidation_keys.into(),
             _watched: WatchedPaths::default(),
             tags: Box::default(),
+            circulation: Circulation::default(),
         }
     }
 }

@@ -140,6 +140,7 @@ impl Compiler<'_> {
             error_500: raw.error_500.value,
             refresh: raw.refresh,
             serve_stale_after: raw.serve_stale_after.as_ref().map(|at| at.value),
+            redis: raw.redis,
             key_headers,
             key_query: raw.key_query.as_ref().map(|names| names.iter().map(|at| at.value.clone()).collect()),
             strip_query: raw.strip_query.value,

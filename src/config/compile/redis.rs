@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::Compiler;
+use crate::cache::outgoing;
 use crate::config::file::{File, Redis};
 use crate::config::keys::redis as keys;
+use crate::config::table_reader::Spanned;
 use crate::config::tls;
 use crate::limit::shared;
-use crate::policy::FleetPolicy;
+use crate::policy::{Copies, CopiesPolicy, FleetPolicy};
 use crate::redis::settings::Settings;
 use crate::redis::url::RedisUrl;
 
@@ -29,8 +31,10 @@ impl Compiler<'_> {
         }
         let prefix = self.redis_prefix(raw);
         let url = self.redis_url(raw);
-        let tls = url.as_ref().filter(|url| url.tls).and_then(|_| self.redis_tls(raw));
-        if let Some(url) = url.as_ref().filter(|url| !url.tls && !raw.ca.value.is_empty()) {
+        let cache_url = self.cache_url(raw);
+        let tls = [&url, &cache_url].into_iter().flatten().any(|url| url.tls);
+        let tls = tls.then(|| self.redis_tls(raw)).flatten();
+        if let Some(url) = url.as_ref().filter(|_| tls.is_none() && !raw.ca.value.is_empty()) {
             let message = format!("redis.ca without TLS: the url is {url}");
             self.fail(raw.ca.span.as_ref(), message, "write rediss://, or remove ca");
         }
@@ -48,17 +52,48 @@ impl Compiler<'_> {
             }
         }
         let (url, prefix) = (url?, prefix?);
-        let settings = Settings { url, tls, password_file, prefix, timeout: raw.timeout.value };
+        let at = |url: RedisUrl| Settings {
+            tls: tls.clone().filter(|_| url.tls),
+            url,
+            password_file: password_file.clone(),
+            prefix: prefix.clone(),
+            timeout: raw.timeout.value,
+        };
+        let (elsewhere, settings) = (cache_url.map(at), at(url));
+        let copies = self.copies(raw, elsewhere);
+        self.soft_timeout(raw);
         let limits = raw.rate_limit.then(|| self.shared_limits(raw));
         Some(FleetPolicy {
             settings,
             limits,
+            copies,
             on_lost: raw.on_lost,
             hash_keys: vec![hash_key.value.clone().into()],
         })
     }
 
-    fn shared_limits(&mut self, raw: &Redis) -> shared::Settings {
+    fn copies(&mut self, raw: &Redis, elsewhere: Option<Settings>) -> Option<CopiesPolicy> {
+        if raw.cache == Copies::Off {
+            if let Some(at) = &raw.cache_url {
+                self.fail(
+                    at.span.as_ref(),
+                    "redis.cache_url with redis.cache = \"off\"",
+                    "remove one of them",
+                );
+            }
+            return None;
+        }
+        Some(CopiesPolicy {
+            outgoing: outgoing::Settings {
+                users: raw.cache == Copies::All,
+                max_object_size: usize::try_from(raw.max_object_size.value.0).unwrap_or(usize::MAX),
+            },
+            elsewhere,
+            timeout: raw.soft_timeout.value,
+        })
+    }
+
+    fn soft_timeout(&mut self, raw: &Redis) {
         if raw.soft_timeout.value > raw.timeout.value {
             let message = "redis.soft_timeout is longer than redis.timeout";
             self.fail(
@@ -67,6 +102,9 @@ impl Compiler<'_> {
                 "a request waits no longer than a command may take",
             );
         }
+    }
+
+    fn shared_limits(&mut self, raw: &Redis) -> shared::Settings {
         let replicas = self.within("redis.replicas", &raw.replicas, keys::REPLICAS.bounds());
         shared::Settings {
             on_error: raw.on_error,
@@ -80,13 +118,19 @@ impl Compiler<'_> {
             self.fail(Some(&raw.span), "[redis] without a url", "url = \"redis://redis:6379\"");
             return None;
         };
+        self.parsed_url("redis.url", at)
+    }
+
+    fn cache_url(&mut self, raw: &Redis) -> Option<RedisUrl> {
+        let at = raw.cache_url.as_ref().filter(|at| !at.value.is_empty())?;
+        self.parsed_url("redis.cache_url", at)
+    }
+
+    fn parsed_url(&mut self, name: &str, at: &Spanned<String>) -> Option<RedisUrl> {
         RedisUrl::parse(&at.value)
             .inspect_err(|error| {
-                self.fail(
-                    at.span.as_ref(),
-                    format!("redis.url has {error}"),
-                    "expected a URL like redis://user:password@host:6379/0",
-                );
+                let help = "expected a URL like redis://user:password@host:6379/0";
+                self.fail(at.span.as_ref(), format!("{name} has {error}"), help);
             })
             .ok()
     }

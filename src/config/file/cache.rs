@@ -68,6 +68,7 @@ pub(crate) struct RouteCache {
     pub error_500: Spanned<bool>,
     pub refresh: Refresh,
     pub serve_stale_after: Option<Spanned<Duration>>,
+    pub redis: bool,
 }
 
 /// A rule of `[[invalidate]]` in the configuration.
@@ -155,6 +156,7 @@ pub(super) fn read_route_cache(table: &Table, span: Span, p: &mut Diagnostics) -
         error_500: s.read(&route_cache::ERROR_500, p),
         refresh: s.read(&route_cache::REFRESH, p),
         serve_stale_after: s.read(&route_cache::SERVE_STALE_AFTER, p),
+        redis: s.read(&route_cache::REDIS, p).value,
     };
     s.finish(p);
     cache

@@ -6,9 +6,10 @@ use crate::cache::invalidation::OnLost;
 use crate::config::diagnostic::{Diagnostics, Span};
 use crate::config::keys::redis;
 use crate::config::reserved;
-use crate::config::table_reader::{Section, Spanned};
+use crate::config::table_reader::{Section, Size, Spanned};
 use crate::config::value::Table;
 use crate::limit::shared::OnError;
+use crate::policy::Copies;
 
 /// `[redis]`.
 pub(crate) struct Redis {
@@ -19,6 +20,9 @@ pub(crate) struct Redis {
     pub ca: Spanned<String>,
     pub soft_timeout: Spanned<Duration>,
     pub timeout: Spanned<Duration>,
+    pub cache: Copies,
+    pub cache_url: Option<Spanned<String>>,
+    pub max_object_size: Spanned<Size>,
     pub on_lost: OnLost,
     pub rate_limit: bool,
     pub on_error: OnError,
@@ -35,6 +39,9 @@ pub(super) fn read_redis(table: &Table, span: Span, p: &mut Diagnostics) -> Redi
         ca: s.read(&redis::CA, p),
         soft_timeout: s.read(&redis::SOFT_TIMEOUT, p),
         timeout: s.read(&redis::TIMEOUT, p),
+        cache: s.read(&redis::CACHE, p),
+        cache_url: s.read(&redis::CACHE_URL, p),
+        max_object_size: s.read(&redis::MAX_OBJECT_SIZE, p),
         on_lost: s.read(&redis::ON_LOST, p),
         rate_limit: s.read(&redis::RATE_LIMIT, p).value,
         on_error: s.read(&redis::ON_ERROR, p),

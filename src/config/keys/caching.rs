@@ -132,6 +132,8 @@ table! {
         "When a stored response is fetched anew: once it is \"stale\", or in the background shortly before (\"ahead\").";
     SERVE_STALE_AFTER "serve_stale_after": Optional<Duration> = optional_duration(true), Reload,
         "How long a request waits for the upstream if a stale response may be served within stale_if_error.";
+    REDIS "redis": Value<bool> = flag(true), Reload,
+        "Whether the other processes of [redis] may have the route's stored responses.";
 }
 
 const MODES: [(&str, Mode); 2] = [("hard", Mode::Hard), ("soft", Mode::Soft)];

@@ -1,9 +1,11 @@
 //! `[redis]`.
 
 use super::declare::table;
-use super::kind::{Optional, TEXT, Text, Value, Word, flag, number, timeout_to};
+use super::kind::{Optional, TEXT, Text, Value, Word, flag, number, size, timeout_to};
 use crate::cache::invalidation::OnLost;
+use crate::config::table_reader::Size;
 use crate::limit::shared::OnError;
+use crate::policy::Copies;
 use std::time::Duration;
 
 /// Maximum number of processes of a fleet.
@@ -11,6 +13,8 @@ const MAX_REPLICAS: u64 = 10_000;
 
 const ERRORS: [(&str, OnError); 3] =
     [("local", OnError::Local), ("open", OnError::Open), ("closed", OnError::Closed)];
+
+const COPIES: [(&str, Copies); 3] = [("shared", Copies::Shared), ("all", Copies::All), ("off", Copies::Off)];
 
 const LOSSES: [(&str, OnLost); 2] = [("serve", OnLost::Serve), ("revalidate", OnLost::Revalidate)];
 
@@ -29,6 +33,12 @@ table! {
         "How long a request waits for Redis.";
     TIMEOUT "timeout": Value<Duration> = timeout_to(50, Duration::from_secs(10)), Restart,
         "How long a command may take, and a write waits until the other processes can know of it.";
+    CACHE "cache": Word<Copies> = Word { words: &COPIES, default: Copies::Shared }, Restart,
+        "Which stored responses the processes share: those of all users (\"shared\"), also users' own (\"all\"), or none (\"off\").";
+    CACHE_URL "cache_url": Optional<String> = TEXT, Restart,
+        "Another Redis for stored responses; its data may be evicted.";
+    MAX_OBJECT_SIZE "max_object_size": Value<Size> = size(1 << 20), Restart,
+        "Maximum size of stored responses that the processes share.";
     ON_LOST "on_lost": Word<OnLost> = Word { words: &LOSSES, default: OnLost::Serve }, Restart,
         "Use of stored responses while invalidations may be missed: fresh ones are served (\"serve\") or all revalidated.";
     RATE_LIMIT "rate_limit": Value<bool> = flag(true), Restart,

@@ -73,6 +73,8 @@ pub(crate) struct Lookup {
     pub head: bool,
     /// Whether it has parameters outside the cache key, so that its response is not stored.
     pub uncounted: bool,
+    /// Whether its response came from another process just now.
+    pub received: bool,
     /// Whether it waited for a request that the upstream refused: if this one is refused too, all are expected to be.
     pub follows_refused: bool,
     /// Fields that select fragments and are not part of the key: only a response whose Vary names them fits.
@@ -225,6 +227,7 @@ impl RequestClass {
             principal,
             head,
             uncounted,
+            received: false,
             follows_refused: false,
             fragments,
         }))

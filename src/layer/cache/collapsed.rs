@@ -214,7 +214,7 @@ where
     async fn pass_by(mut self, routed: Box<Routed>, miss: Miss) -> CacheResult {
         let Miss { read, why, .. } = miss;
         if read.uncounted {
-            let miss = Miss { read, why, candidate: None };
+            let miss = Miss { read, why, candidate: None, pending: false };
             return self.send_as_it_came(routed, miss, clock::now()).await;
         }
         let traits = read.requester_class(routed.route.cache.route_settings.scope);

@@ -39,7 +39,7 @@ impl CacheExchange {
         let is_other = is_about_other(&before.fields, response.headers());
         let fields = if is_other {
             tracing::debug!("the upstream's 304 has an entity tag that the revalidation did not name");
-            self.cache.store.forget(&fetching.read.key, &candidate.stored);
+            self.cache.forget(&fetching.read.key, &candidate.stored);
             joined(before.stored_fields(), &before.own)
         } else {
             freshened(before.stored_fields(), &before.own, response.headers())
@@ -59,7 +59,7 @@ impl CacheExchange {
                 if self.is_fresh(candidate) {
                     fetching.candidate = Some(candidate.clone());
                 } else {
-                    self.cache.store.forget(&fetching.read.key, &candidate.stored);
+                    self.cache.forget(&fetching.read.key, &candidate.stored);
                 }
                 self.not_stored(&mut fetching, not_stored, before.status, Some(length as u64));
                 (Arc::new(before.with_fields(compact(&fields, &OWN))), false)
@@ -107,7 +107,7 @@ impl CacheExchange {
             // A response for one client says nothing about the responses for others.
             HeadComparison::Same | HeadComparison::Differs if !self.is_about_all(&fetching, &response) => {}
             HeadComparison::Unknown => {}
-            HeadComparison::Differs => self.cache.store.forget(&fetching.read.key, &candidate.stored),
+            HeadComparison::Differs => self.cache.forget(&fetching.read.key, &candidate.stored),
             HeadComparison::Same => {
                 let fields = freshened(before.stored_fields(), &before.own, response.headers());
                 let content = candidate.stored.content.clone();

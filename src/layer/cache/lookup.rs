@@ -1,7 +1,6 @@
 //! Finds the stored response for a request, and decides how the request goes on.
 
 use std::borrow::Cow;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Response, header};
@@ -32,12 +31,24 @@ use crate::cache::settings::{Refresh, Scope};
 use crate::cache::store::stored::StoredResponse;
 use crate::cache::tripwire::{Observed, Pair, Sample};
 use crate::fields::cache_status::{Member, Used};
-use crate::layer::record::{CacheHandling, RequestRecord};
+use crate::layer::record::CacheHandling;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::runtime::clock;
 use crate::runtime::clock::Instant;
+
+/// The `Cache-Status` detail of a response that another process stored.
+pub(super) const RECEIVED: &str = "fleet";
+
+/// What a request has of its fetch before it is sent.
+pub(super) struct Led {
+    /// Through which it tells others of the outcome, if others may wait for it.
+    pub leader: Option<Leader>,
+    pub known: Option<Known>,
+    pub watched: WatchedPaths,
+    pub begun: FetchEpoch,
+}
 
 impl<S> CacheLayer<S>
 where
@@ -55,24 +66,24 @@ where
         let now = record.info.started;
         let Some(entry) = self.cache.store.get(&read.key, self.cache.second(now)) else {
             self.tell_of_cookies(routed, &read);
-            return Err(self.missing(&record, read, FwdReason::UriMiss));
+            return Err(self.missing(routed, read, FwdReason::UriMiss));
         };
         let counters = record.cache_counters();
         let selected = select(&entry, requested(routed, &read), &self.cache.invalidation, now);
         let (stored, age, permission) = match selected {
             Selection::Served(stored, age, permission) => (stored, age, permission),
-            Selection::Nothing(why) => return Err(self.missing(&record, read, why)),
+            Selection::Nothing(why) => return Err(self.missing(routed, read, why)),
             Selection::Revalidated(why, candidate) => {
                 counters.count(match why {
                     _ if candidate.gone => Event::Miss,
                     FwdReason::Request => Event::Requested,
                     _ => Event::Expired,
                 });
-                return Err(Miss { read, why, candidate: Some(candidate) });
+                return Err(Miss { read, why, candidate: Some(candidate), pending: false });
             }
         };
         let (event, detail) = match permission {
-            Use::Fresh => (None, None),
+            Use::Fresh => (None, read.received.then_some(RECEIVED)),
             Use::MaxStale => (Some(Event::MaxStale), Some("max-stale")),
             Use::WhileRevalidate => (Some(Event::WhileRevalidate), Some("swr")),
         };
@@ -86,6 +97,9 @@ where
         let member = Member { hit: true, detail, used, ..Member::default() };
         let form = routed.form.filter(|_| !read.head && !settings.debug_header);
         let response = stored_response::hit(&record, stored, age, read.head, member, form);
+        if let Some(outgoing) = self.cache.outgoing() {
+            outgoing.asked(&read.key, stored);
+        }
         if permission == Use::WhileRevalidate {
             self.refresh(routed, &read, stored.clone());
         } else if route_settings.refresh == Refresh::Ahead
@@ -152,9 +166,12 @@ where
         routed.record.cache_counters().tripwire.hit(seen, second, is_credential, sample)
     }
 
-    fn missing(&self, record: &Rc<RequestRecord>, read: Box<Lookup>, why: FwdReason) -> Miss {
-        record.cache_counters().count(Event::Miss);
-        Miss { read, why, candidate: None }
+    fn missing(&self, routed: &Routed, read: Box<Lookup>, why: FwdReason) -> Miss {
+        let pending = self.may_ask_fleet(routed, &read);
+        if !pending {
+            routed.record.cache_counters().count(Event::Miss);
+        }
+        Miss { read, why, candidate: None, pending }
     }
 
     /// Sends a request whose response may be stored: alone, as the leader of a fetch, or after another one's fetch.
@@ -171,12 +188,13 @@ where
     }
 
     /// Sends the request, or returns the fetch that it waits for; see [`CacheLayer::go`].
-    pub(super) fn start(&mut self, routed: Box<Routed>, miss: Miss, now: Instant) -> Start<S::Future> {
+    pub(super) fn start(&mut self, routed: Box<Routed>, mut miss: Miss, now: Instant) -> Start<S::Future> {
         let record = routed.record.clone();
         if miss.read.directives.only_if_cached {
+            miss.count(&record);
             return Start::Sent(CacheFuture::ready(Err(CacheError::OnlyIfCached.into())));
         }
-        let Miss { mut read, why, candidate } = miss;
+        let Miss { mut read, why, candidate, pending } = miss;
         if why != FwdReason::UriMiss {
             // The responses of one variant say nothing about those of another.
             read.variant_key = match self.collapse_key(&routed, &read, now) {
@@ -185,12 +203,17 @@ where
             };
         }
         if read.uncounted {
-            return self.start_as_it_came(routed, Miss { read, why, candidate }, now);
+            let mut miss = Miss { read, why, candidate, pending };
+            miss.count(&record);
+            return self.start_as_it_came(routed, miss, now);
         }
         let course =
             unserved(&routed, &read, candidate.as_ref()).course(|class| self.knows(&read, class, now));
         let why = match course {
             Course::Known => {
+                if pending {
+                    record.cache_counters().count(Event::Miss);
+                }
                 record.cache.set_handling(CacheHandling::Miss);
                 let class = read.requester_class(routed.route.cache.route_settings.scope);
                 let purpose = Purpose::Known(why, read.into_memory_key(), class);
@@ -199,7 +222,10 @@ where
             Course::Partial => FwdReason::Partial,
             Course::Alone | Course::Beside | Course::Together => why,
         };
-        let miss = Miss { read, why, candidate };
+        let mut miss = Miss { read, why, candidate, pending };
+        if course != Course::Together {
+            miss.count(&record);
+        }
         match course {
             Course::Known | Course::Partial | Course::Alone => {
                 Start::Sent(self.send_alone(routed, miss, now))
@@ -216,7 +242,7 @@ where
 
     /// Joins the fetch of the request's key, or begins it.
     fn send_together(&mut self, routed: Box<Routed>, miss: Miss, now: Instant) -> Start<S::Future> {
-        let Miss { read, why, candidate } = miss;
+        let Miss { read, why, candidate, pending } = miss;
         let record = routed.record.clone();
         let (invalidation_keys, tags) =
             invalidation_keys::for_request(&routed, &self.cache, read.principal.as_ref());
@@ -230,18 +256,24 @@ where
         let joined =
             fetches.join(&key, &invalidation_keys, begun, invalidation, || record.info.client_slot());
         drop(key);
+        let mut miss = Miss { read, why, candidate, pending };
         let leader = match joined {
             Join::Leads(leader) => leader,
-            Join::Follows(_) if demands_upstream(&read.directives) => {
-                return Start::Sent(self.send_alone(routed, Miss { read, why, candidate }, now));
+            Join::Follows(_) if demands_upstream(&miss.read.directives) => {
+                miss.count(&record);
+                return Start::Sent(self.send_alone(routed, miss, now));
             }
             Join::Follows(fetch) => {
-                return Start::Follow(Box::new((routed, Miss { read, why, candidate }, fetch)));
+                miss.count(&record);
+                return Start::Follow(Box::new((routed, miss, fetch)));
             }
         };
-        let known = Some((invalidation_keys, tags));
-        let began = (watched, begun);
-        Start::Sent(self.fetch(routed, Miss { read, why, candidate }, (Some(leader), known, began), now))
+        let led = Led { leader: Some(leader), known: Some((invalidation_keys, tags)), watched, begun };
+        if miss.pending && !demands_upstream(&miss.read.directives) {
+            return Start::Sent(CacheFuture::Working(Box::pin(self.clone().ask_fleet(routed, miss, led))));
+        }
+        miss.count(&record);
+        Start::Sent(self.fetch(routed, miss, led, now))
     }
 
     /// Sends the request beside others for the same key, with the conditions of the stored response. No request waits
@@ -257,17 +289,17 @@ where
         }
         let watched = invalidation_keys::watch(&routed, &self.cache);
         let begun = self.cache.invalidation.begin(&watched, now);
-        self.fetch(routed, miss, (None, None, (watched, begun)), now)
+        self.fetch(routed, miss, Led { leader: None, known: None, watched, begun }, now)
     }
 
-    fn fetch(
+    pub(super) fn fetch(
         &mut self,
         mut routed: Box<Routed>,
         miss: Miss,
-        (leader, known, (watched, begun)): (Option<Leader>, Option<Known>, (WatchedPaths, FetchEpoch)),
+        Led { leader, known, watched, begun }: Led,
         now: Instant,
     ) -> CacheFuture<S::Future> {
-        let Miss { read, why, candidate } = miss;
+        let Miss { read, why, candidate, .. } = miss;
         routed.record.cache.set_handling(if candidate.is_some() {
             CacheHandling::Expired
         } else {
@@ -320,7 +352,7 @@ where
         if miss.read.uncounted {
             return self.send_as_it_came(routed, miss, now);
         }
-        let Miss { mut read, why, candidate } = miss;
+        let Miss { mut read, why, candidate, .. } = miss;
         routed.record.cache.set_handling(if candidate.is_some() {
             CacheHandling::Expired
         } else {
@@ -397,6 +429,7 @@ where
             principal: read.principal.clone(),
             head: false,
             uncounted: false,
+            received: false,
             follows_refused: false,
             fragments: read.fragments.clone(),
         });

@@ -1,7 +1,7 @@
 //! The cache layer: serves stored responses and stores new ones, around the engine in `crate::cache`.
 //!
 //! - A request: `classify` decides how the cache treats it, `lookup` finds its stored response, `exchange` accompanies
-//!   it to the upstream, `collapsed` waits for another request's fetch, `uncounted` handles parameters outside the
+//!   it to the upstream, `fleet` looks for a response that another process stored, `collapsed` waits for another request's fetch, `uncounted` handles parameters outside the
 //!   cache key.
 //! - A response: `on_response` stores it, `pump` moves its content, `freshen` updates stored ones, `stored_response`
 //!   builds it.
@@ -14,6 +14,7 @@ mod collapsed;
 mod compare;
 pub(super) mod error;
 mod exchange;
+mod fleet;
 mod freshen;
 mod future;
 mod invalidate;
@@ -122,8 +123,12 @@ pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     let unkept = Unkept::ALL.map(Unkept::as_str).into_iter();
     let passed = BypassReason::ALL.map(BypassReason::as_str).into_iter();
     let not_stored: Vec<_> = refusals.chain(unkept).chain(passed).chain([uncounted::UNCOUNTED]).collect();
-    let others =
-        [on_response::KNOWN, CacheHandling::StaleIfError.as_str(), CacheHandling::StaleIfSlow.as_str()];
+    let others = [
+        on_response::KNOWN,
+        lookup::RECEIVED,
+        CacheHandling::StaleIfError.as_str(),
+        CacheHandling::StaleIfSlow.as_str(),
+    ];
     let detail = not_stored.iter().copied().chain(others).collect();
     let causes = vec![TARGET, webdav::LABEL, sessions::LABEL, purge::LABEL];
     vec![

@@ -10,6 +10,7 @@ use super::exchange::{CacheExchange, Fetching};
 use super::pump::Pump;
 use super::unattended::{max_unattended, outlive};
 use super::{classify, invalidation_keys, stored_response};
+use crate::cache::circulation::Circulation;
 use crate::cache::collapse;
 use crate::cache::collapse::FetchOutcome;
 use crate::cache::counters::Event;
@@ -319,7 +320,21 @@ impl CacheExchange {
             _watched: self.cache.invalidation.watch(&invalidation_keys),
             invalidation_keys: invalidation_keys.into_boxed_slice(),
             tags: tags.into_boxed_slice(),
+            circulation: self.circulation(fetching),
         }))
+    }
+
+    /// Returns whether other processes may have the response.
+    fn circulation(&self, fetching: &Fetching) -> Circulation {
+        let route_settings = &self.record.route_policy().cache.route_settings;
+        match self.cache.outgoing() {
+            Some(outgoing)
+                if route_settings.redis && (fetching.read.principal.is_none() || outgoing.sends_users()) =>
+            {
+                Circulation::Shared
+            }
+            _ => Circulation::Own,
+        }
     }
 
     /// Returns whether a stored response is fresh, so that only the client demanded its revalidation.
@@ -361,7 +376,7 @@ impl CacheExchange {
             Memory::Forget => self.cache.hit_for_miss.forget(key, class),
         }
         if let (true, Some(candidate)) = (drops_stored, &fetching.candidate) {
-            self.cache.store.forget(&fetching.read.key, &candidate.stored);
+            self.cache.forget(&fetching.read.key, &candidate.stored);
         }
         let leader = fetching.leader.take();
         if leader.is_some() && nobody_waits {

@@ -85,10 +85,12 @@ pub(super) async fn purge(cache: Arc<Cache>, routed: Box<Routed>) -> CacheResult
     let paths = paths.into_iter().map(String::into_boxed_str).collect();
     let purged = Purged { host: asked.into(), paths, queries };
     routed.record.cache.set_handling(CacheHandling::Purge);
+    if let Some(outbox) = cache.outbox() {
+        outbox.purge(purged.clone(), cache.invalidation.number());
+    }
     url::overtake(&cache, &purged);
     cache.counters.count_invalidation(LABEL);
     if let Some(outbox) = cache.outbox() {
-        outbox.purge(purged.clone());
         outbox.wait().await;
     }
     // The search goes through the whole store, so it does not run on a worker that serves clients.

@@ -15,6 +15,7 @@ use super::miss::Miss;
 use crate::cache::Cache;
 use crate::cache::collapse::CollapsedFetch;
 use crate::cache::rules::eligibility::BypassReason;
+use crate::fleet::copies::Copies;
 use crate::layer::record::CacheHandling;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
@@ -25,12 +26,14 @@ use crate::message::error::BoxError;
 pub(crate) struct CacheLayer<S> {
     pub(super) inner: S,
     pub(super) cache: Arc<Cache>,
+    /// The stored responses of other processes, if there are any.
+    pub(super) copies: Option<Arc<Copies>>,
 }
 
 impl<S> CacheLayer<S> {
     /// Wraps the service `inner` for one worker.
-    pub(crate) fn new(inner: S, cache: Arc<Cache>) -> CacheLayer<S> {
-        CacheLayer { inner, cache }
+    pub(crate) fn new(inner: S, cache: Arc<Cache>, copies: Option<Arc<Copies>>) -> CacheLayer<S> {
+        CacheLayer { inner, cache, copies }
     }
 }
 

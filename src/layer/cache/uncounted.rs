@@ -89,7 +89,7 @@ where
         miss: Miss,
         now: Instant,
     ) -> CacheFuture<S::Future> {
-        let Miss { mut read, why, candidate } = miss;
+        let Miss { mut read, why, candidate, .. } = miss;
         routed.record.cache.set_handling(if candidate.is_some() {
             CacheHandling::Expired
         } else {
@@ -143,6 +143,7 @@ where
             principal: read.principal.clone(),
             head: false,
             uncounted: false,
+            received: false,
             follows_refused: false,
             fragments: read.fragments.clone(),
         });

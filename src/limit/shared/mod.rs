@@ -162,13 +162,8 @@ impl SharedLimits {
     async fn query(&self, key: &str, demands: &[Demand]) -> Result<(u64, Vec<Grant>), CommandError> {
         let timeout = self.link.timeout();
         let live = self.live();
-        let asked = self.link.query(&script::command(key, live, demands, false), timeout).await;
-        let value = match asked {
-            Err(CommandError::NoScript) => {
-                self.link.query(&script::command(key, live, demands, true), timeout).await?
-            }
-            asked => asked?,
-        };
+        let with = |command| script::arguments(command, key, live, demands);
+        let value = script::TAKE.run(&self.link, timeout, with).await?;
         let unexpected = || CommandError::Unexpected(format!("{value:?}"));
         script::response(&value, demands.len()).ok_or_else(unexpected)
     }

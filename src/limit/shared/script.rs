@@ -2,36 +2,25 @@
 
 use std::sync::LazyLock;
 
-use ring::digest;
-
 use super::lease::{Demand, Grant};
 use crate::redis::command::{Command, Value};
+use crate::redis::script::Script;
 
-/// The script. A server that does not know it yet gets it whole.
-const TAKE: &str = include_str!("take.lua");
+/// The script.
+pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("take.lua")));
 /// Number of values that the script returns for each limit.
 const VALUES: usize = 6;
 /// Nanoseconds in the unit of the script.
 const MICROSECOND: u64 = 1000;
-
-/// The name of the script on servers that have it: its SHA-1.
-static NAME: LazyLock<String> = LazyLock::new(|| {
-    let name = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, TAKE.as_bytes());
-    name.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-});
 
 /// A time for the script: microseconds, with the fraction that fast limits need.
 fn microseconds(time: u64) -> String {
     format!("{}.{:03}", time / MICROSECOND, time % MICROSECOND)
 }
 
-/// Makes the command that takes tokens from the limits of one caller. `whole` sends the script itself.
-pub(super) fn command(key: &str, live: usize, demands: &[Demand], whole: bool) -> Command {
-    let begun = match whole {
-        true => Command::new("EVAL").arg(TAKE),
-        false => Command::new("EVALSHA").arg(NAME.as_bytes()),
-    };
-    let mut command = begun.number(1).arg(key).number(live.max(1) as u64);
+/// Adds the key and the arguments by which tokens are taken from the limits of one caller.
+pub(super) fn arguments(command: Command, key: &str, live: usize, demands: &[Demand]) -> Command {
+    let mut command = command.number(1).arg(key).number(live.max(1) as u64);
     for Demand { terms, cost, wanted, back, since } in demands {
         command = command.arg(format!("{:016x}", terms.rule));
         command = command.arg(microseconds(terms.step)).number(u64::from(terms.burst));

@@ -1,6 +1,7 @@
 //! Several processes that share one Redis: what one invalidates, all invalidate; and no fault of Redis is felt by a
 //! client.
 
+mod copies;
 mod faults;
 mod limits;
 mod topologies;

@@ -25,7 +25,7 @@ struct Cached {
 impl Cached {
     fn new(configuration: &str, upstream: Scripted) -> Cached {
         let stage = Stage::new(configuration);
-        let layer = CacheLayer::new(upstream.clone(), stage.cache().clone());
+        let layer = CacheLayer::new(upstream.clone(), stage.cache().clone(), None);
         Cached { stage, upstream, layer }
     }
 

@@ -1,0 +1,133 @@
+//! Looks for a response that another process of the fleet stored, before the upstream is asked.
+
+use std::sync::Arc;
+
+use http::Response;
+use tower::Service;
+
+use super::classify::{Lookup, selecting};
+use super::error::CacheResult;
+use super::invalidation_keys;
+use super::lookup::Led;
+use super::miss::Miss;
+use super::service::CacheLayer;
+use crate::cache::circulation::Circulation;
+use crate::cache::collapse::FetchOutcome;
+use crate::cache::invalidation::FetchEpoch;
+use crate::cache::invalidation::tags::add_response_tags;
+use crate::cache::rules::freshen::joined;
+use crate::cache::store::stored::{Content, StoredHead, StoredHeadParts, StoredResponse, weight};
+use crate::fleet::copies::Found;
+use crate::fleet::copies::value::Received;
+use crate::layer::routed::Routed;
+use crate::message::body::Body;
+use crate::message::error::BoxError;
+use crate::runtime::clock;
+
+/// Time before its arrival from which on soft invalidations count for a response: their time is that of the request
+/// that caused them, which may be a little older than the moment at which they take effect.
+const SOFT_GRACE: u64 = 1000;
+
+impl<S> CacheLayer<S>
+where
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
+    S::Future: Unpin + 'static,
+{
+    /// Returns whether another process may have the response to a request.
+    pub(super) fn may_ask_fleet(&self, routed: &Routed, read: &Lookup) -> bool {
+        let Some(copies) = &self.copies else { return false };
+        let route_settings = &routed.route.cache.route_settings;
+        let sends_users = self.cache.outgoing().is_some_and(|outgoing| outgoing.sends_users());
+        route_settings.redis
+            && !read.received
+            && (read.principal.is_none() || sends_users)
+            && copies.may_ask(routed.record.info.started)
+    }
+
+    /// Serves the response of another process, or asks the upstream. The request leads the fetch of its key, so each
+    /// process asks once, and those that follow wait as for the upstream.
+    pub(super) async fn ask_fleet(
+        mut self,
+        mut routed: Box<Routed>,
+        mut miss: Miss,
+        mut led: Led,
+    ) -> CacheResult {
+        let Some(copies) = self.copies.clone() else { return self.fetch_after(routed, miss, led).await };
+        let found = {
+            let selecting = selecting(&routed, &miss.read);
+            copies.find(&miss.read.key, |names, out| selecting.append(names, out)).await
+        };
+        let stored = found.and_then(|found| {
+            let stored = self.receive(&routed, &miss.read, &led, found);
+            if stored.is_none() {
+                copies.counters.count_outdated();
+            }
+            stored
+        });
+        let Some(stored) = stored else { return self.fetch_after(routed, miss, led).await };
+        if let Some(leader) = led.leader.take() {
+            leader.tell(FetchOutcome::Stored(stored));
+        }
+        miss.read.received = true;
+        match self.read(&mut routed, miss.read) {
+            Ok(future) => future.await,
+            // It serves other requests than this one, or is stale: then it is revalidated.
+            Err(miss) => self.go(routed, miss).await,
+        }
+    }
+
+    async fn fetch_after(&mut self, routed: Box<Routed>, mut miss: Miss, led: Led) -> CacheResult {
+        miss.count(&routed.record);
+        self.fetch(routed, miss, led, clock::now()).await
+    }
+
+    /// Stores a response of another process; `None` if it was invalidated.
+    fn receive(&self, routed: &Routed, read: &Lookup, led: &Led, found: Found) -> Option<StoredResponse> {
+        let Found { received, age, number } = found;
+        let Received {
+            status, phrase, fields, own, variant, freshness, audience, fetched_in, content, ..
+        } = *received;
+        let route = &routed.route;
+        let principal = read.principal.as_ref();
+        let (mut invalidation_keys, mut tags) = led.known.clone()?;
+        let known = invalidation_keys.len();
+        let (key_hasher, settings) =
+            (self.cache.invalidation.key_hasher, routed.record.info.cache_settings());
+        let said = joined(fields.clone(), &own);
+        let request = routed.request.headers();
+        add_response_tags(key_hasher, settings.groups, &said, request, &mut invalidation_keys, &mut tags)
+            .ok()?;
+        invalidation_keys::add_user_keys(&mut invalidation_keys, known, route, &self.cache, principal);
+        // Its paths are watched since before it was asked for, so what is stamped from then on is seen when it is used.
+        // The table of all invalidations tells of those before.
+        let watched = self.cache.invalidation.watch(&invalidation_keys);
+        let begun = self.cache.invalidation.begin(&watched, clock::now());
+        if !self.cache.invalidation.is_current(&invalidation_keys, number) {
+            return None;
+        }
+        let size = weight(content.len()) + weight(read.key.len());
+        let mut place = self.cache.store.budget.take_over(size);
+        let head = StoredHead::new(StoredHeadParts {
+            status,
+            fields,
+            own,
+            variant,
+            freshness,
+            audience,
+            initial_age: age,
+            fetched_in,
+            received: clock::now(),
+            fetch_epoch: FetchEpoch { at: begun.at.saturating_sub(SOFT_GRACE).max(1), ..begun },
+            _watched: watched,
+            invalidation_keys: invalidation_keys.into_boxed_slice(),
+            tags: tags.into_boxed_slice(),
+            circulation: Circulation::Received,
+        })
+        .with_phrase(phrase.as_ref());
+        place.grow_over(head.size());
+        let content = Arc::new(Content::new(content, None, place));
+        let stored = StoredResponse { head: Arc::new(head), content };
+        self.cache.make_room();
+        self.cache.keep(&read.key, &stored).then_some(stored)
+    }
+}
