@@ -7,6 +7,7 @@ use crate::cache::Cache;
 use crate::cache::outgoing::Outgoing;
 use crate::fleet::collected as fleets;
 use crate::fleet::copies::{Copies, collected as shared};
+use crate::fleet::own_writes::OwnWrites;
 use crate::fleet::process::Fleet;
 use crate::fleet::redis_server::RedisServer;
 use crate::fleet::run;
@@ -51,6 +52,13 @@ pub(super) fn copies(
     let copies = Arc::new(copies);
     metrics.collect(Box::new(shared::Collected(copies.clone())));
     Some(copies)
+}
+
+/// Builds what clients read after their own writes, if the configuration cares.
+pub(super) fn own_writes(policy: &Policy, fleet: Option<&Arc<Fleet>>) -> Option<Arc<OwnWrites>> {
+    let policy = policy.fleet.as_ref()?;
+    let (carrier, fleet) = (policy.own_writes?, fleet?.clone());
+    Some(Arc::new(OwnWrites::new(fleet, carrier, policy.settings.timeout)))
 }
 
 /// Builds the limits that are counted with the other processes, if there are any.

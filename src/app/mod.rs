@@ -278,6 +278,7 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     let copies = policy.fleet.as_ref().zip(fleet.as_ref().zip(redis.as_ref()));
     let copies =
         copies.and_then(|(policy, (fleet, links))| fleet::copies(policy, &cache, fleet, links, &mut metrics));
+    let own_writes = fleet::own_writes(policy, fleet.as_ref());
     let shared = fleet::limits(policy, fleet.as_deref(), redis.as_ref());
     let limiter = Arc::new(Limiter::new(policy.limits.max_keys, clock::now()).with_shared(shared));
     metrics.collect(Box::new(limits::Collected(limiter.clone())));
@@ -294,6 +295,7 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
         fleet,
         redis,
         copies,
+        own_writes,
         limiter,
         performance,
         maintenance,

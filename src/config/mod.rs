@@ -17,7 +17,6 @@ pub(crate) mod key_list;
 mod keys;
 mod pem_file;
 mod redact;
-mod reserved;
 mod schema;
 mod secrecy;
 mod source;

@@ -7,6 +7,7 @@
 //!   knows of each sender, and when something was missed.
 //! - `progress`: what these tell each other. `purge`: one URL. `member`, `reporter`: which processes are alive, and how far each has read.
 //! - `positions`: what this process had applied when. `copies`: the stored responses that all share.
+//!   `own_writes`: what a client reads after its own write.
 //! - `server`, `redis_server`: what all of them ask of Redis.
 //!
 //! Nothing here waits for Redis in the way of a request but a write, and that for at most `redis.timeout`.
@@ -16,6 +17,7 @@ pub(crate) mod copies;
 pub(crate) mod counters;
 pub(crate) mod entry;
 pub(crate) mod member;
+pub(crate) mod own_writes;
 mod positions;
 pub(crate) mod process;
 mod progress;

@@ -1,5 +1,6 @@
 //! This process as part of its fleet: what it tells the others, and how it sees them.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,8 @@ use crate::fleet::tracker::Loss;
 use crate::runtime::clock;
 use crate::runtime::log_throttle::LogThrottle;
 
+/// Maximum number of processes of which it is remembered how far they were read.
+const MAX_READ: usize = 4096;
 /// How long a purge waits for the other processes.
 const SETTLES: Duration = Duration::from_secs(2);
 /// How long the end of the process waits until its last entries are published.
@@ -72,6 +75,8 @@ pub(crate) struct Fleet {
     pub(super) position: watch::Sender<StreamId>,
     pub(super) view: watch::Sender<View>,
     positions: Mutex<Positions>,
+    /// The number up to which everything of each sender was read.
+    read: Mutex<HashMap<Sender, u64>>,
     /// Number of processes that are alive, for others; 0 until it is known.
     pub process_count: Arc<AtomicUsize>,
     lost: AtomicBool,
@@ -111,6 +116,7 @@ impl Fleet {
             position: watch::Sender::new(StreamId::default()),
             view: watch::Sender::new(View::default()),
             positions: Mutex::default(),
+            read: Mutex::default(),
             process_count: Arc::default(),
             lost: AtomicBool::new(true),
             leaving: watch::Sender::new(false),
@@ -127,6 +133,22 @@ impl Fleet {
     /// Returns the positions of the log that this process has applied.
     pub(super) fn positions(&self) -> MutexGuard<'_, Positions> {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the number up to which everything of a sender was read, and applied.
+    pub(super) fn note_read(&self, sender: Sender, number: u64) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.len() >= MAX_READ && !read.contains_key(&sender) {
+            // Clients of the others ask the upstream for once.
+            read.clear();
+        }
+        read.insert(sender, number);
+    }
+
+    /// Returns the number up to which everything of a sender was read; 0 if nothing was.
+    pub(super) fn has_read(&self, sender: Sender) -> u64 {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.get(&sender).copied().unwrap_or(0)
     }
 
     /// Returns whether invalidations of others may have been missed, because the log cannot be read.

@@ -129,7 +129,7 @@ impl<S: Server> Publisher<'_, S> {
             self.store(&pending.bytes).await;
             self.pending = None;
             self.progress.published.set(self.progress.published.get() + 1);
-            self.fleet.outbox.published(pending.covers);
+            self.fleet.outbox.published(pending.covers, self.progress.published.get());
             if pending.goodbye {
                 // A record that stays is forgotten after a while.
                 let _ = self.server.leave(&self.fleet.sender.0).await;

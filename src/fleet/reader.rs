@@ -231,6 +231,7 @@ impl<S: Server> Reader<'_, S> {
             Verdict::ApplyAfter(loss) => self.fleet.lose(loss),
         }
         counters.applied.fetch_add(1, Ordering::Relaxed);
+        let applied = self.tracker.borrow().applied(entry.sender);
         let own = entry.sender == *sender;
         let age = self.age(position);
         if let Some((_, since)) =
@@ -267,6 +268,7 @@ impl<S: Server> Reader<'_, S> {
         if own && let Some(covers) = self.progress.read_back(entry.number) {
             self.fleet.outbox.returned(covers);
         }
+        self.fleet.note_read(entry.sender, applied);
         if entry.content.awaited && !own {
             self.fleet.report.notify_one();
         }

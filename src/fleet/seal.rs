@@ -91,14 +91,14 @@ impl Keys {
 
     /// Returns the name in Redis of what these parts identify; it tells nothing about them.
     pub(crate) fn name(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.names);
-        for part in parts {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
-        }
         let mut name = [0; 32];
-        name.copy_from_slice(context.sign().as_ref());
+        name.copy_from_slice(hmac::sign(&self.names, &joined(parts)).as_ref());
         name
+    }
+
+    /// Returns whether a name is that of these parts.
+    pub(crate) fn is_name(&self, parts: &[&[u8]], name: &[u8]) -> bool {
+        hmac::verify(&self.names, &joined(parts), name).is_ok()
     }
 
     /// Seals content for a purpose; `bound` is what it belongs to, and must be given to open it.
@@ -138,6 +138,16 @@ impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keys").field("secrets", &self.secrets.len()).finish_non_exhaustive()
     }
+}
+
+/// Joins parts so that no others give the same.
+fn joined(parts: &[&[u8]]) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+    for part in parts {
+        joined.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        joined.extend_from_slice(part);
+    }
+    joined
 }
 
 /// Returns the identifier of a key, which tells nothing about it.

@@ -186,8 +186,7 @@ impl Tracker {
     }
 
     /// Returns the number up to which everything of a sender was read.
-    #[cfg(test)]
-    fn applied(&self, sender: Sender) -> u64 {
+    pub(crate) fn applied(&self, sender: Sender) -> u64 {
         let Some(known) = self.senders.get(&sender) else { return 0 };
         known.gaps.first_key_value().map_or(known.last, |(first, _)| first - 1)
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use http::Response;
 use tower::Service;
 
-use super::cache::service::CacheLayer;
+use super::cache::service::{CacheLayer, Others};
 use super::forward::Forward;
 use super::limit::Limit;
 use super::observe::Observe;
@@ -51,8 +51,9 @@ where
     S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
     S::Future: Unpin + 'static,
 {
+    let others = Others { copies: shared_state.copies.clone(), own_writes: shared_state.own_writes.clone() };
     // Serves stored responses, stores new ones, and invalidates.
-    let stack = CacheLayer::new(upstream, shared_state.cache.clone(), shared_state.copies.clone());
+    let stack = CacheLayer::new(upstream, shared_state.cache.clone(), others);
     // Outside of the cache, so that stored and new responses are treated alike.
     let stack = Represent(stack);
     // Before any work is done for a request that may be refused.

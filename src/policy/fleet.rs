@@ -18,6 +18,17 @@ pub(crate) enum Copies {
     Off,
 }
 
+/// The name of the cookie, and of the field, by which a client carries what it wrote.
+pub(crate) const WRITTEN: &str = "pillion-written";
+
+/// How clients carry what they wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Cookie,
+    /// A response field, which the client sends back as a request field.
+    Field,
+}
+
 /// How stored responses are shared.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CopiesPolicy {
@@ -35,6 +46,8 @@ pub(crate) struct FleetPolicy {
     pub settings: Settings,
     /// The settings of limits that the processes count together; `None`: each counts by itself.
     pub limits: Option<shared::Settings>,
+    /// How clients carry what they wrote; `None`: they do not.
+    pub own_writes: Option<Carrier>,
     /// How stored responses are shared; `None`: they are not.
     pub copies: Option<CopiesPolicy>,
     /// The use of stored responses while the log cannot be read.

@@ -37,7 +37,7 @@ use ipnet::IpNet;
 use crate::cache::settings::CacheSettings;
 use crate::identity::principal::Identity;
 use cache::InvalidateRule;
-pub(crate) use fleet::{Copies, CopiesPolicy, FleetPolicy};
+pub(crate) use fleet::{Carrier, Copies, CopiesPolicy, FleetPolicy, WRITTEN};
 use limits::LimitPolicy;
 use maintenance::MaintenancePolicy;
 use notice::Notice;

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use crate::cache::Cache;
 use crate::cache::counters::RouteCounters;
 use crate::fleet::copies::Copies;
+use crate::fleet::own_writes::OwnWrites;
 use crate::fleet::process::Fleet;
 use crate::limit::Limiter;
 use crate::limit::counters::LimitCounters;
@@ -39,6 +40,8 @@ pub(crate) struct SharedState {
     pub redis: Option<Links>,
     /// The stored responses of all of them, if they share any.
     pub copies: Option<Arc<Copies>>,
+    /// What clients read after their own writes, if the configuration cares.
+    pub own_writes: Option<Arc<OwnWrites>>,
     pub limiter: Arc<Limiter>,
     pub performance: Arc<Performance>,
     pub maintenance: Arc<Maintenance>,

@@ -5,6 +5,7 @@
 //! announced. The invalidation that follows takes the announcement back.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -151,6 +152,8 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     filled: Notify,
     published: watch::Sender<u64>,
+    /// The number of the last entry of the log that was published.
+    last_entry: AtomicU64,
     /// Whether requests wait until their invalidations are published.
     waits: watch::Sender<bool>,
     timeout: Duration,
@@ -163,6 +166,7 @@ impl Outbox {
             state: Mutex::default(),
             filled: Notify::new(),
             published: watch::Sender::new(0),
+            last_entry: AtomicU64::new(0),
             waits: watch::Sender::new(false),
             timeout,
         }
@@ -291,13 +295,24 @@ impl Outbox {
         self.state().names.count
     }
 
-    /// Reports that everything up to a number is published.
-    pub(crate) fn published(&self, number: u64) {
+    /// Reports that everything up to a number is published, the last of it in this entry of the log.
+    pub(crate) fn published(&self, number: u64, entry: u64) {
+        self.last_entry.store(entry, Ordering::SeqCst);
         self.published.send_if_modified(|published| {
             let newer = number > *published;
             *published = number.max(*published);
             newer
         });
+    }
+
+    /// Returns the number of the last entry of the log that was published.
+    pub(crate) fn last_entry(&self) -> u64 {
+        self.last_entry.load(Ordering::SeqCst)
+    }
+
+    /// Returns the number of the last invalidation that was put in.
+    pub(crate) fn last(&self) -> u64 {
+        self.state().last
     }
 
     /// Says whether requests wait until their invalidations are published.
@@ -419,7 +434,7 @@ mod tests {
         assert!(outbox.is_behind());
         assert!(!outbox.wait().await, "for as long as the timeout");
         let (_, last) = outbox.take();
-        let (waited, ()) = tokio::join!(outbox.wait(), async { outbox.published(last) });
+        let (waited, ()) = tokio::join!(outbox.wait(), async { outbox.published(last, 1) });
         assert!(waited && !outbox.is_behind());
         outbox.push(Invalidated::once(&tag(2), Mode::Hard), 1);
         let (waited, ()) = tokio::join!(outbox.wait(), async { outbox.set_waits(false) });

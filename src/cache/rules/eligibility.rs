@@ -51,6 +51,8 @@ words! {
         Signed => "signed",
         /// Its client connection is authenticated as a whole, so its fields do not identify the user.
         Connection => "connection",
+        /// Its client wrote through another process, and this one has not read of that yet.
+        Unread => "unread",
     }
 }
 
@@ -76,6 +78,9 @@ impl BypassReason {
             BypassReason::Token => "its token does not verify",
             BypassReason::Nobody => "the route has scope \"user\", and the request has no principal",
             BypassReason::Signed => "its signature covers fields that the app verifies",
+            BypassReason::Unread => {
+                "its client wrote through another process, and this one has not read of that yet"
+            }
             BypassReason::Connection => {
                 "its client connection is authenticated as a whole (NTLM or Negotiate)"
             }

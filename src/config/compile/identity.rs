@@ -16,7 +16,7 @@ use crate::identity::credential::{Hasher, Source, Tokens};
 use crate::identity::jwt::Verifier;
 use crate::identity::keys;
 use crate::identity::principal::Identity;
-use crate::policy::{Checks, KeySource, UpstreamPolicy};
+use crate::policy::{Carrier, Checks, KeySource, UpstreamPolicy, WRITTEN};
 
 /// A shorter secret can be guessed.
 const MIN_SECRET: usize = 16;
@@ -46,7 +46,10 @@ fn is_of_default(pattern: &str) -> bool {
 /// The cookies that do not count. What a pattern with a star ignores is no cookie that `principal` lists, or would by
 /// default, unless the file says so in as many words, of which [`Compiler::ignored_credentials`] warns.
 pub(super) fn ignored_cookies(file: &File) -> Ignored {
-    let patterns = file.cache.ignore_cookies.iter().map(|at| at.value.clone()).collect();
+    // What Pillion sets itself makes no request personal.
+    let own = file.redis.iter().filter(|redis| redis.read_your_writes == Some(Carrier::Cookie));
+    let patterns = file.cache.ignore_cookies.iter().map(|at| at.value.clone());
+    let patterns = patterns.chain(own.map(|_| WRITTEN.to_owned())).collect();
     let listed = file.identity.principal.iter().map(|at| at.value.as_str()).chain(PRINCIPAL);
     let sessions = listed.filter_map(|source| source.strip_prefix("cookie:")).map(str::to_owned).collect();
     let means_sessions = |pattern: &str| !is_of_default(pattern) && session_meant(pattern).is_some();

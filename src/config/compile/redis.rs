@@ -66,6 +66,7 @@ impl Compiler<'_> {
         Some(FleetPolicy {
             settings,
             limits,
+            own_writes: raw.read_your_writes,
             copies,
             on_lost: raw.on_lost,
             hash_keys: vec![hash_key.value.clone().into()],

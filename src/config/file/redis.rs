@@ -5,11 +5,10 @@ use std::time::Duration;
 use crate::cache::invalidation::OnLost;
 use crate::config::diagnostic::{Diagnostics, Span};
 use crate::config::keys::redis;
-use crate::config::reserved;
 use crate::config::table_reader::{Section, Size, Spanned};
 use crate::config::value::Table;
 use crate::limit::shared::OnError;
-use crate::policy::Copies;
+use crate::policy::{Carrier, Copies};
 
 /// `[redis]`.
 pub(crate) struct Redis {
@@ -23,6 +22,7 @@ pub(crate) struct Redis {
     pub cache: Copies,
     pub cache_url: Option<Spanned<String>>,
     pub max_object_size: Spanned<Size>,
+    pub read_your_writes: Option<Carrier>,
     pub on_lost: OnLost,
     pub rate_limit: bool,
     pub on_error: OnError,
@@ -42,12 +42,12 @@ pub(super) fn read_redis(table: &Table, span: Span, p: &mut Diagnostics) -> Redi
         cache: s.read(&redis::CACHE, p),
         cache_url: s.read(&redis::CACHE_URL, p),
         max_object_size: s.read(&redis::MAX_OBJECT_SIZE, p),
+        read_your_writes: s.read(&redis::READ_YOUR_WRITES, p),
         on_lost: s.read(&redis::ON_LOST, p),
         rate_limit: s.read(&redis::RATE_LIMIT, p).value,
         on_error: s.read(&redis::ON_ERROR, p),
         replicas: s.read(&redis::REPLICAS, p),
     };
-    reserved::redis(&mut s, p);
     s.finish(p);
     redis
 }

@@ -5,7 +5,7 @@ use super::kind::{Optional, TEXT, Text, Value, Word, flag, number, size, timeout
 use crate::cache::invalidation::OnLost;
 use crate::config::table_reader::Size;
 use crate::limit::shared::OnError;
-use crate::policy::Copies;
+use crate::policy::{Carrier, Copies};
 use std::time::Duration;
 
 /// Maximum number of processes of a fleet.
@@ -15,6 +15,9 @@ const ERRORS: [(&str, OnError); 3] =
     [("local", OnError::Local), ("open", OnError::Open), ("closed", OnError::Closed)];
 
 const COPIES: [(&str, Copies); 3] = [("shared", Copies::Shared), ("all", Copies::All), ("off", Copies::Off)];
+
+const CARRIERS: [(&str, Option<Carrier>); 3] =
+    [("off", None), ("cookie", Some(Carrier::Cookie)), ("header", Some(Carrier::Field))];
 
 const LOSSES: [(&str, OnLost); 2] = [("serve", OnLost::Serve), ("revalidate", OnLost::Revalidate)];
 
@@ -39,6 +42,8 @@ table! {
         "Another Redis for stored responses; its data may be evicted.";
     MAX_OBJECT_SIZE "max_object_size": Value<Size> = size(1 << 20), Restart,
         "Maximum size of stored responses that the processes share.";
+    READ_YOUR_WRITES "read_your_writes": Word<Option<Carrier>> = Word { words: &CARRIERS, default: None }, Restart,
+        "How a client carries what it wrote, so that it reads nothing older through any process: by a \"cookie\", or by a \"header\" Pillion-Written that it sends back.";
     ON_LOST "on_lost": Word<OnLost> = Word { words: &LOSSES, default: OnLost::Serve }, Restart,
         "Use of stored responses while invalidations may be missed: fresh ones are served (\"serve\") or all revalidated.";
     RATE_LIMIT "rate_limit": Value<bool> = flag(true), Restart,

@@ -290,9 +290,12 @@ where
             RequestClass::Write => self.write(routed).await,
             RequestClass::Content => self.pass(routed, BypassReason::Content).await,
             RequestClass::Pass(why) => self.pass(routed, why).await,
-            RequestClass::Read(read) => match self.read(&mut routed, read) {
-                Ok(future) => future.await,
-                Err(miss) => self.go(routed, miss).await,
+            RequestClass::Read(read) => match self.token(&routed) {
+                Some(token) => self.after_own_write(routed, read, token).await,
+                None => match self.read(&mut routed, read) {
+                    Ok(future) => future.await,
+                    Err(miss) => self.go(routed, miss).await,
+                },
             },
         }
     }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Response, StatusCode};
@@ -31,6 +31,7 @@ use crate::cache::rules::stored_fields;
 use crate::cache::selection::Candidate;
 use crate::fields::cache_status::Member;
 use crate::fields::host;
+use crate::fleet::own_writes::OwnWrites;
 use crate::layer::record::RequestRecord;
 use crate::layer::routed::Routed;
 use crate::memory::buffers::{BufferReservation, ClientSlot};
@@ -106,6 +107,10 @@ pub(crate) struct CacheExchange {
     sent: Option<Rc<RequestRecord>>,
     /// Invalidation rules that match a read.
     rules: Option<Box<InvalidationGuard>>,
+    /// Gives the client a token of what it wrote.
+    own_writes: Option<Arc<OwnWrites>>,
+    /// Whether the client connected with https.
+    https: bool,
 }
 
 impl CacheExchange {
@@ -141,7 +146,14 @@ impl CacheExchange {
             rules,
             in_line: false,
             errand: Some(errand),
+            own_writes: None,
+            https: routed.https,
         }
+    }
+
+    /// Gives the client of a write a token of it, where there are other processes that need one.
+    pub(super) fn giving_tokens(self, own_writes: Option<&Arc<OwnWrites>>) -> CacheExchange {
+        CacheExchange { own_writes: own_writes.cloned(), ..self }
     }
 
     /// Returns what happens to the request after its client disconnected.
@@ -168,6 +180,13 @@ impl CacheExchange {
         let outbox = self.cache.outbox()?;
         let may = self.rules.is_some() || matches!(self.errand, Some(Purpose::Write(_)));
         may.then(|| outbox.clone())
+    }
+
+    /// Returns what gives the client a token of what it wrote.
+    pub(super) fn tokens(&self) -> Option<Tokens> {
+        let own_writes = self.own_writes.clone()?;
+        let before = own_writes.outbox().last();
+        Some(Tokens { own_writes, record: self.record.clone(), https: self.https, before })
     }
 
     /// Tells the waiting requests whether this one is queued for the upstream.
@@ -350,6 +369,28 @@ impl CacheExchange {
                 fetching.read.principal.as_ref(),
             )
         })
+    }
+}
+
+/// Gives the client of a write a token of it.
+pub(super) struct Tokens {
+    own_writes: Arc<OwnWrites>,
+    record: Rc<RequestRecord>,
+    https: bool,
+    /// The last invalidation of this process before the response came.
+    before: u64,
+}
+
+impl Tokens {
+    /// Gives the token if something was invalidated; `published` says whether the others can know it.
+    pub(super) fn give(&self, result: &mut CacheResult, published: bool) {
+        if self.own_writes.outbox().last() == self.before {
+            return;
+        }
+        let wall = self.record.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if let Ok(response) = result {
+            self.own_writes.give(response.headers_mut(), self.https, published, wall);
+        }
     }
 }
 

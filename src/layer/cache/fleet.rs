@@ -1,6 +1,8 @@
-//! Looks for a response that another process of the fleet stored, before the upstream is asked.
+//! The cache in a fleet: looks for a response that another process stored before the upstream is asked, and serves a
+//! client nothing from before its own write.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::Response;
 use tower::Service;
@@ -15,10 +17,12 @@ use crate::cache::circulation::Circulation;
 use crate::cache::collapse::FetchOutcome;
 use crate::cache::invalidation::FetchEpoch;
 use crate::cache::invalidation::tags::add_response_tags;
+use crate::cache::rules::eligibility::BypassReason;
 use crate::cache::rules::freshen::joined;
 use crate::cache::store::stored::{Content, StoredHead, StoredHeadParts, StoredResponse, weight};
 use crate::fleet::copies::Found;
 use crate::fleet::copies::value::Received;
+use crate::fleet::own_writes::Token;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
@@ -35,7 +39,7 @@ where
 {
     /// Returns whether another process may have the response to a request.
     pub(super) fn may_ask_fleet(&self, routed: &Routed, read: &Lookup) -> bool {
-        let Some(copies) = &self.copies else { return false };
+        let Some(copies) = &self.others.copies else { return false };
         let route_settings = &routed.route.cache.route_settings;
         let sends_users = self.cache.outgoing().is_some_and(|outgoing| outgoing.sends_users());
         route_settings.redis
@@ -52,7 +56,9 @@ where
         mut miss: Miss,
         mut led: Led,
     ) -> CacheResult {
-        let Some(copies) = self.copies.clone() else { return self.fetch_after(routed, miss, led).await };
+        let Some(copies) = self.others.copies.clone() else {
+            return self.fetch_after(routed, miss, led).await;
+        };
         let found = {
             let selecting = selecting(&routed, &miss.read);
             copies.find(&miss.read.key, |names, out| selecting.append(names, out)).await
@@ -74,6 +80,35 @@ where
             // It serves other requests than this one, or is stale: then it is revalidated.
             Err(miss) => self.go(routed, miss).await,
         }
+    }
+
+    /// Goes on with a read once this process knows of its client's own writes; else past the cache. A response may be as
+    /// old as its freshness allows, and never stale.
+    pub(super) async fn after_own_write(
+        mut self,
+        mut routed: Box<Routed>,
+        mut read: Box<Lookup>,
+        token: Token,
+    ) -> CacheResult {
+        let knows = match &self.others.own_writes {
+            Some(own_writes) => own_writes.knows(&token) || own_writes.wait(&token).await,
+            None => false,
+        };
+        if !knows {
+            return self.pass(routed, BypassReason::Unread).await;
+        }
+        read.directives.min_fresh.get_or_insert_default();
+        match self.read(&mut routed, read) {
+            Ok(future) => future.await,
+            Err(miss) => self.go(routed, miss).await,
+        }
+    }
+
+    /// Returns the token that the client of a request got for its own write.
+    pub(super) fn token(&self, routed: &Routed) -> Option<Token> {
+        let own_writes = self.others.own_writes.as_ref()?;
+        let wall = || routed.record.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        own_writes.token(routed.request.headers(), wall)
     }
 
     async fn fetch_after(&mut self, routed: Box<Routed>, mut miss: Miss, led: Led) -> CacheResult {

@@ -65,13 +65,16 @@ where
                 let Some(outbox) = exchange.published_to() else {
                     return Poll::Ready(exchange.on_response(result));
                 };
-                let result = exchange.on_response(result);
+                let tokens = exchange.tokens();
+                let mut result = exchange.on_response(result);
                 if !outbox.is_behind() {
+                    tokens.into_iter().for_each(|tokens| tokens.give(&mut result, false));
                     return Poll::Ready(result);
                 }
                 // The client learns of its write when the other processes can know it too.
                 let mut working: Working = Box::pin(async move {
-                    outbox.wait().await;
+                    let published = outbox.wait().await;
+                    tokens.into_iter().for_each(|tokens| tokens.give(&mut result, published));
                     result
                 });
                 let polled = working.as_mut().poll(cx);

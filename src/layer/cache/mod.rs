@@ -96,6 +96,10 @@ where
                 CacheFuture::Working(Box::pin(layer.with_content(routed)))
             }
             RequestClass::Read(read) => {
+                if let Some(token) = self.token(&routed) {
+                    let layer = self.clone();
+                    return CacheFuture::Working(Box::pin(layer.after_own_write(routed, read, token)));
+                }
                 self.read(&mut routed, read).unwrap_or_else(|miss| self.go(routed, miss))
             }
         }

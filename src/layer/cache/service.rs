@@ -16,6 +16,7 @@ use crate::cache::Cache;
 use crate::cache::collapse::CollapsedFetch;
 use crate::cache::rules::eligibility::BypassReason;
 use crate::fleet::copies::Copies;
+use crate::fleet::own_writes::OwnWrites;
 use crate::layer::record::CacheHandling;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
@@ -26,14 +27,22 @@ use crate::message::error::BoxError;
 pub(crate) struct CacheLayer<S> {
     pub(super) inner: S,
     pub(super) cache: Arc<Cache>,
-    /// The stored responses of other processes, if there are any.
-    pub(super) copies: Option<Arc<Copies>>,
+    pub(super) others: Others,
+}
+
+/// What the cache has of the other processes of a fleet, if it is in one.
+#[derive(Clone, Default)]
+pub(crate) struct Others {
+    /// Their stored responses.
+    pub copies: Option<Arc<Copies>>,
+    /// What their clients read after own writes.
+    pub own_writes: Option<Arc<OwnWrites>>,
 }
 
 impl<S> CacheLayer<S> {
     /// Wraps the service `inner` for one worker.
-    pub(crate) fn new(inner: S, cache: Arc<Cache>, copies: Option<Arc<Copies>>) -> CacheLayer<S> {
-        CacheLayer { inner, cache, copies }
+    pub(crate) fn new(inner: S, cache: Arc<Cache>, others: Others) -> CacheLayer<S> {
+        CacheLayer { inner, cache, others }
     }
 }
 
@@ -45,6 +54,7 @@ where
     /// Sends a request to the upstream; `errand` decides about its response.
     pub(super) fn send(&mut self, routed: Box<Routed>, errand: Purpose) -> CacheFuture<S::Future> {
         let exchange = CacheExchange::new(self.cache.clone(), &routed, errand);
+        let exchange = exchange.giving_tokens(self.others.own_writes.as_ref());
         CacheFuture::Below(Some(self.inner.call(routed)), Some(Box::new(exchange)))
     }
 

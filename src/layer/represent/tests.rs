@@ -316,7 +316,7 @@ fn a_stored_response_that_is_often_asked_for_over_http1_has_a_rendered_head() {
         let stage = Stage::new("");
         let lines = [TEXT, ("cache-control", "max-age=60"), ("etag", "\"a\"")];
         let below = Scripted::queue([response(200, &lines, &page())]);
-        let mut layer = Represent(CacheLayer::new(below, stage.cache().clone(), None));
+        let mut layer = Represent(CacheLayer::new(below, stage.cache().clone(), Default::default()));
         let asking = || stage.ask("GET /a").over_http1().field("accept-encoding", "gzip");
         for rendered in [false, false, false, true, true] {
             let mut found = layer.call(asking().routed()).await.unwrap();

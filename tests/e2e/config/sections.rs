@@ -4,15 +4,10 @@ use super::{UPSTREAM, check};
 use crate::harness::Folder;
 
 #[test]
-fn sections_of_later_versions_are_refused_and_yet_read() {
+fn a_fleet_is_checked() {
     let redis = "[identity]\nhash_key = \"0123456789abcdef0123456789abcdef\"\n\
         [redis]\nurl = \"redis://a\"\nprefix = \"a\"\n";
     check(&format!("{UPSTREAM}{redis}")).fine();
-    check(&format!("{UPSTREAM}{redis}read_your_writes = \"cookie\"\n")).refused_with(1).says(&[
-        "error: redis.read_your_writes is not there yet",
-        "pillion.toml:8:20\n",
-        "remove it for now",
-    ]);
     check(&format!("{UPSTREAM}{redis}rate_limi = true\n"))
         .refused_with(1)
         .says(&["unknown key \"rate_limi\" in [redis]", "did you mean \"rate_limit\"?"]);

@@ -4,6 +4,7 @@
 mod copies;
 mod faults;
 mod limits;
+mod own_writes;
 mod topologies;
 
 use std::sync::atomic::Ordering;

@@ -25,7 +25,7 @@ struct Cached {
 impl Cached {
     fn new(configuration: &str, upstream: Scripted) -> Cached {
         let stage = Stage::new(configuration);
-        let layer = CacheLayer::new(upstream.clone(), stage.cache().clone(), None);
+        let layer = CacheLayer::new(upstream.clone(), stage.cache().clone(), Default::default());
         Cached { stage, upstream, layer }
     }
 
