@@ -9,8 +9,8 @@ mod script;
 pub(crate) mod standing;
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -23,10 +23,14 @@ use super::tier::Limit;
 use crate::redis::command::{Command, CommandError, Value};
 use crate::redis::link::Link;
 use crate::rendering::words::words;
-use crate::runtime::clock::nanoseconds;
+use crate::runtime::clock::{self, nanoseconds};
+use crate::runtime::log_throttle::LogThrottle;
 
 /// Time between two questions while Redis is away.
 const PROBE: Duration = Duration::from_millis(100);
+/// Number of responses in a row that must come too late before requests do not wait for any, and in time before they do
+/// again: a server whose responses take about the timeout must not change its state with each.
+const ROW: u32 = 3;
 /// Maximum number of questions on their way.
 const MAX_ASKING: usize = 4096;
 /// A limit whose burst is below this many times the number of processes is counted exactly: its tokens are too few to be
@@ -77,6 +81,10 @@ pub(crate) struct SharedLimits {
     /// Number of processes that are alive; 0: not known yet.
     live: Arc<AtomicUsize>,
     away: AtomicBool,
+    /// Responses in a row that speak for the other state.
+    row: AtomicU32,
+    /// Bounds the lines about a server that comes and goes.
+    told: Mutex<LogThrottle>,
     /// The time of the next question while Redis is away.
     next_probe: AtomicU64,
     asking: AtomicUsize,
@@ -96,6 +104,8 @@ impl SharedLimits {
             prefix: prefix.to_owned(),
             live,
             away: AtomicBool::new(false),
+            row: AtomicU32::new(0),
+            told: Mutex::new(LogThrottle::new(2)),
             next_probe: AtomicU64::new(0),
             asking: AtomicUsize::new(0),
         }
@@ -114,8 +124,22 @@ impl SharedLimits {
         self.away.load(Ordering::Relaxed)
     }
 
+    /// Notes whether a response came in time; several in a row decide.
+    fn note_pace(&self, late: bool) {
+        if late == self.is_away() {
+            self.row.store(0, Ordering::Relaxed);
+        } else if self.row.fetch_add(1, Ordering::Relaxed) + 1 >= ROW {
+            self.set_away(late, "it responds too late");
+        }
+    }
+
     fn set_away(&self, away: bool, why: &str) {
+        self.row.store(0, Ordering::Relaxed);
         if self.away.swap(away, Ordering::Relaxed) == away {
+            return;
+        }
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.may(clock::now()).is_none() {
             return;
         }
         let on_error = self.settings.on_error.as_str();
@@ -186,7 +210,7 @@ impl SharedLimits {
             Ok(_) => {
                 self.counters.succeeded.fetch_add(1, Ordering::Relaxed);
                 let late = clock().saturating_sub(sent) > nanoseconds(self.settings.timeout);
-                self.set_away(late, "it responds too late");
+                self.note_pace(late);
             }
             Err(error) => {
                 self.counters.failed.fetch_add(1, Ordering::Relaxed);
