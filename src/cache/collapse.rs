@@ -150,9 +150,19 @@ pub(crate) struct Leader {
     table: Arc<InFlightFetches>,
     key: Box<[u8]>,
     pub fetch: Arc<CollapsedFetch>,
+    /// Is dropped with the handle, when the response is stored or is not going to be.
+    held: Option<Box<dyn Held>>,
 }
 
+/// Something that lasts as long as a fetch.
+pub(crate) trait Held: std::fmt::Debug + Send {}
+
 impl Leader {
+    /// Keeps something for as long as the fetch lasts.
+    pub(crate) fn hold(&mut self, held: Box<dyn Held>) {
+        self.held = Some(held);
+    }
+
     /// Reports the outcome. While the content arrives the fetch stays in the table, so that other requests can join it.
     pub(crate) fn tell(&self, arrived: FetchOutcome) {
         let leaves = !matches!(arrived, FetchOutcome::Coming(_));
@@ -298,7 +308,7 @@ impl InFlightFetches {
             }
             Entry::Vacant(entry) => entry.insert(made(invalidation_keys)).clone(),
         };
-        Join::Leads(Leader { table: self.clone(), key: key.into(), fetch })
+        Join::Leads(Leader { table: self.clone(), key: key.into(), fetch, held: None })
     }
 
     /// Begins a fetch that no client waits for, unless one is in progress; `client` as in [`InFlightFetches::join`].

@@ -1,6 +1,7 @@
 //! The counters of the cache and how they appear in a scrape.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -104,11 +105,26 @@ pub(crate) struct RouteCounters {
     pub nameless: Nameless,
     /// Finds the cookie that splits a user's stored responses.
     pub apart: Apart,
+    /// How long a fetch usually takes, in microseconds; 0 if that is not known.
+    fetch: AtomicU64,
 }
 
 impl RouteCounters {
     pub(crate) fn count(&self, event: Event) {
         self.events[event as usize].add(1);
+    }
+
+    /// Notes how long a fetch took. Each counts for an eighth of what is usual.
+    pub(crate) fn note_fetch(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let usual = self.fetch.load(Ordering::Relaxed);
+        let now = if usual == 0 { took } else { usual - usual / 8 + took / 8 };
+        self.fetch.store(now, Ordering::Relaxed);
+    }
+
+    /// Returns how long a fetch usually takes; zero if that is not known.
+    pub(crate) fn usual_fetch(&self) -> Duration {
+        Duration::from_micros(self.fetch.load(Ordering::Relaxed))
     }
 
     pub(crate) fn get(&self, event: Event) -> u64 {

@@ -35,6 +35,8 @@ pub(crate) enum Job {
     Write(Key, StoredResponse),
     /// The response was withdrawn, so the others must not find it either.
     Remove(Key),
+    /// The fetch of a response has ended: gives up the lock of this name, if it still has this value.
+    Unlock(String, [u8; 32]),
 }
 
 impl Job {
@@ -43,6 +45,7 @@ impl Job {
             + match self {
                 Job::Write(key, stored) => key.len() + stored.content.pieces().len(),
                 Job::Remove(key) => key.len(),
+                Job::Unlock(name, value) => name.len() + value.len(),
             }
     }
 }
@@ -103,7 +106,8 @@ impl Outgoing {
         stored.content.pieces().len() <= self.settings.max_object_size && stored.content.trailers().is_none()
     }
 
-    fn push(&self, job: Job) {
+    /// Puts a job in.
+    pub(crate) fn push(&self, job: Job) {
         let mut state = self.state();
         state.bytes += job.size();
         state.jobs.push_back(job);

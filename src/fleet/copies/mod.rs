@@ -5,10 +5,11 @@
 //! itself, so a response that a write overtook is never used. There is no index and no scan: an invalidation leaves what
 //! is in Redis alone, where its time ends it.
 //!
-//! - `value`: the format. `writer`: the task that writes. `copies_counters`, `collected`: what is counted.
+//! - `value`: the format. `writer`: the task that writes. `lock`: one fetch for all. `copies_counters`, `collected`: what is counted.
 
 pub(crate) mod collected;
 pub(crate) mod copies_counters;
+pub(crate) mod lock;
 #[cfg(test)]
 mod model;
 pub(crate) mod value;

@@ -30,6 +30,15 @@ return 1",
     )
 });
 
+/// Removes a lock, if it is still the same.
+static UNLOCK: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "\
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0",
+    )
+});
+
 impl Copies {
     /// Writes what is there to be written, for as long as it is polled.
     pub(crate) async fn run(&self) {
@@ -39,6 +48,12 @@ impl Copies {
                 _ if self.fleet.is_lost() || !self.link.is_up() => Write::Skipped,
                 Job::Write(key, stored) => self.write(&key, &stored).await,
                 Job::Remove(key) => self.remove(&key).await,
+                Job::Unlock(name, value) => {
+                    let with = |command: Command| command.number(1).arg(&name).arg(value);
+                    // It ends by itself.
+                    let _ = UNLOCK.run(&self.link, self.link.timeout(), with).await;
+                    continue;
+                }
             };
             self.counters.count_write(write);
         }

@@ -20,8 +20,9 @@ use crate::cache::invalidation::tags::add_response_tags;
 use crate::cache::rules::eligibility::BypassReason;
 use crate::cache::rules::freshen::joined;
 use crate::cache::store::stored::{Content, StoredHead, StoredHeadParts, StoredResponse, weight};
-use crate::fleet::copies::Found;
+use crate::fleet::copies::lock::{self, Holder, Locked};
 use crate::fleet::copies::value::Received;
+use crate::fleet::copies::{Copies, Found};
 use crate::fleet::own_writes::Token;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
@@ -59,17 +60,21 @@ where
         let Some(copies) = self.others.copies.clone() else {
             return self.fetch_after(routed, miss, led).await;
         };
-        let found = {
-            let selecting = selecting(&routed, &miss.read);
-            copies.find(&miss.read.key, |names, out| selecting.append(names, out)).await
-        };
-        let stored = found.and_then(|found| {
-            let stored = self.receive(&routed, &miss.read, &led, found);
-            if stored.is_none() {
-                copies.counters.count_outdated();
+        let mut stored = self.look(&copies, &routed, &miss.read, &led).await;
+        let usual = routed.record.cache_counters().usual_fetch();
+        if stored.is_none() && usual >= lock::WORTHWHILE {
+            match copies.lock(&miss.read.key, usual).await {
+                Locked::Here(lock) => {
+                    if let Some(leader) = &mut led.leader {
+                        leader.hold(Box::new(lock));
+                    }
+                }
+                Locked::Elsewhere(holder) => {
+                    stored = self.look_again(&copies, &routed, &miss.read, &led, &holder).await;
+                }
+                Locked::Unknown => {}
             }
-            stored
-        });
+        }
         let Some(stored) = stored else { return self.fetch_after(routed, miss, led).await };
         if let Some(leader) = led.leader.take() {
             leader.tell(FetchOutcome::Stored(stored));
@@ -79,6 +84,45 @@ where
             Ok(future) => future.await,
             // It serves other requests than this one, or is stale: then it is revalidated.
             Err(miss) => self.go(routed, miss).await,
+        }
+    }
+
+    /// Looks for the response of another process, and stores it here.
+    async fn look(
+        &self,
+        copies: &Copies,
+        routed: &Routed,
+        read: &Lookup,
+        led: &Led,
+    ) -> Option<StoredResponse> {
+        let selecting = selecting(routed, read);
+        let found = copies.find(&read.key, |names, out| selecting.append(names, out)).await?;
+        let stored = self.receive(routed, read, led, found);
+        if stored.is_none() {
+            copies.counters.count_outdated();
+        }
+        stored
+    }
+
+    /// Looks until the response is there that another process is fetching, or that process does not any more.
+    async fn look_again(
+        &self,
+        copies: &Copies,
+        routed: &Routed,
+        read: &Lookup,
+        led: &Led,
+        holder: &Holder,
+    ) -> Option<StoredResponse> {
+        let mut pause = lock::FIRST_PAUSE;
+        loop {
+            tokio::time::sleep(pause).await;
+            // In this order: what was stored before the lock was given up is found.
+            let is_held = copies.is_held(holder).await;
+            let stored = self.look(copies, routed, read, led).await;
+            if stored.is_some() || !is_held {
+                return stored;
+            }
+            pause = (pause * 2).min(lock::MAX_PAUSE);
         }
     }
 
@@ -111,9 +155,12 @@ where
         own_writes.token(routed.request.headers(), wall)
     }
 
-    async fn fetch_after(&mut self, routed: Box<Routed>, mut miss: Miss, led: Led) -> CacheResult {
+    async fn fetch_after(&mut self, routed: Box<Routed>, mut miss: Miss, mut led: Led) -> CacheResult {
         miss.count(&routed.record);
-        self.fetch(routed, miss, led, clock::now()).await
+        let now = clock::now();
+        // What was invalidated while Redis was asked does not concern a fetch that begins now.
+        led.begun = self.cache.invalidation.begin(&led.watched, now);
+        self.fetch(routed, miss, led, now).await
     }
 
     /// Stores a response of another process; `None` if it was invalidated.

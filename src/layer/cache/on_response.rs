@@ -58,6 +58,7 @@ impl CacheExchange {
                 return self.passed(Response::from_parts(parts, body), why, Some(not_stored.as_str()));
             }
         };
+        self.record.cache_counters().note_fetch(head.fetched_in);
         let size = head.size() + weight(fetching.read.key.len());
         let max = self.record.info.cache_settings().max_object_size;
         let (expected, whole) = (body.size_hint().exact(), body.content());

@@ -1,6 +1,8 @@
 //! Stored responses that the processes of a fleet share: one fetches, all serve; and nothing that was invalidated, or is
 //! for somebody else, is served by any.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{HASH_KEY, in_fleet, sees, two};
@@ -271,4 +273,55 @@ fn another_redis_may_have_the_responses() {
     drop(copies);
     assert_eq!(get(&other, "/orders/2").status, 200);
     assert_eq!(other.admin_get("/health/redis").json()["status"], "healthy", "the log is there");
+}
+
+/// An app that takes this long, and the number of requests that reached it.
+fn slow_app(time: Duration, size: usize) -> (Script, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let script = Script::answering(move |request| {
+        let number = counted.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(time);
+        answer(request, "", &format!("#{number}{}", " ".repeat(size)))
+    });
+    (script, count)
+}
+
+#[test]
+fn one_process_fetches_for_all_where_a_fetch_takes_long() {
+    let ((app, count), redis) = (slow_app(Duration::from_millis(300), 0), RedisServer::new());
+    let [one, other] = two(app.address, &redis.url(), RULES);
+    // Each learns how long a fetch takes.
+    [(&one, "/a"), (&other, "/b")].map(|(pillion, path)| get(pillion, path));
+    for round in 0..3 {
+        let (path, before) = (format!("/orders/{round}"), count.load(Ordering::SeqCst));
+        let texts: Vec<String> = std::thread::scope(|scope| {
+            let ask = |pillion: &'_ Pillion| get(pillion, &path).text();
+            let asked: Vec<_> =
+                [&one, &other, &one, &other].map(|pillion| scope.spawn(move || ask(pillion))).into();
+            asked.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+        assert_eq!(count.load(Ordering::SeqCst) - before, 1);
+    }
+}
+
+/// A response that is not shared after all, and a process that dies, let the others go on.
+#[test]
+fn a_lock_that_is_not_given_up_ends_by_itself() {
+    let ((app, count), redis) = (slow_app(Duration::from_millis(300), 2 << 20), RedisServer::new());
+    let [one, other] = two(app.address, &redis.url(), RULES);
+    [(&one, "/a"), (&other, "/b")].map(|(pillion, path)| get(pillion, path));
+    let before = count.load(Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        [&one, &other].map(|pillion| scope.spawn(move || assert_eq!(get(pillion, "/large").status, 200)));
+    });
+    assert_eq!(count.load(Ordering::SeqCst) - before, 2, "it is too large, so each fetched it");
+    let held = connect(one.http);
+    std::io::Write::write_all(&mut &held, b"GET /killed HTTP/1.1\r\nhost: a.example\r\n\r\n").unwrap();
+    eventually("it is fetched", || (count.load(Ordering::SeqCst) - before == 3).then_some(()));
+    drop(one);
+    let began = now();
+    assert_eq!(get(&other, "/killed").status, 200);
+    assert!(now() - began < Duration::from_secs(5));
 }
