@@ -292,7 +292,9 @@ fn one_process_fetches_for_all_where_a_fetch_takes_long() {
     let ((app, count), redis) = (slow_app(Duration::from_millis(300), 0), RedisServer::new());
     let [one, other] = two(app.address, &redis.url(), RULES);
     // Each learns how long a fetch takes.
-    [(&one, "/a"), (&other, "/b")].map(|(pillion, path)| get(pillion, path));
+    for (pillion, path) in [(&one, "/a"), (&other, "/b")] {
+        get(pillion, path);
+    }
     for round in 0..3 {
         let (path, before) = (format!("/orders/{round}"), count.load(Ordering::SeqCst));
         let texts: Vec<String> = std::thread::scope(|scope| {
@@ -311,10 +313,14 @@ fn one_process_fetches_for_all_where_a_fetch_takes_long() {
 fn a_lock_that_is_not_given_up_ends_by_itself() {
     let ((app, count), redis) = (slow_app(Duration::from_millis(300), 2 << 20), RedisServer::new());
     let [one, other] = two(app.address, &redis.url(), RULES);
-    [(&one, "/a"), (&other, "/b")].map(|(pillion, path)| get(pillion, path));
+    for (pillion, path) in [(&one, "/a"), (&other, "/b")] {
+        get(pillion, path);
+    }
     let before = count.load(Ordering::SeqCst);
     std::thread::scope(|scope| {
-        [&one, &other].map(|pillion| scope.spawn(move || assert_eq!(get(pillion, "/large").status, 200)));
+        for pillion in [&one, &other] {
+            scope.spawn(move || assert_eq!(get(pillion, "/large").status, 200));
+        }
     });
     assert_eq!(count.load(Ordering::SeqCst) - before, 2, "it is too large, so each fetched it");
     let held = connect(one.http);
