@@ -23,6 +23,7 @@ pub(super) enum Action {
     CacheLookup,
     CachePurge,
     Fleet,
+    Tail,
     LimitsStatus,
     LimitsTop,
     LimitsReset,
@@ -58,6 +59,8 @@ impl Guard {
 pub(super) enum Takes {
     /// A required text value.
     Required,
+    /// A text value.
+    Text,
     /// A text value that may be repeated.
     Texts,
     /// A number of rows, 1 to 1000.
@@ -106,7 +109,7 @@ const fn endpoint(
     Endpoint { path, action, guard, summary, parameters, media }
 }
 
-pub(super) const ENDPOINTS: [Endpoint; 29] = [
+pub(super) const ENDPOINTS: [Endpoint; 30] = [
     endpoint(
         "/live",
         Action::Live,
@@ -175,6 +178,24 @@ pub(super) const ENDPOINTS: [Endpoint; 29] = [
         "Current figures every two seconds, as server-sent events",
         &[],
         &["text/event-stream"],
+    ),
+    endpoint(
+        "/tail",
+        Action::Tail,
+        Guard::Operator,
+        "Live decisions: one JSON object a line for each completed request, for at most four readers (pillion tail)",
+        &[
+            ("status", "status, or class of statuses (5xx)", Takes::Texts),
+            ("route", "label of the route; * stands for any text", Takes::Texts),
+            ("method", "method of the request", Takes::Texts),
+            ("path", "path without query, as the log shows it; * stands for any text", Takes::Texts),
+            ("user_hash", "principal or caller, as the access log shows it", Takes::Texts),
+            ("slow", "minimum duration: 200ms, 2s", Takes::Text),
+            ("cache", "word for what the cache did", Takes::Texts),
+            ("reason", "word for why the response was not stored, limited or failed", Takes::Texts),
+            ("address", "shows the addresses of clients", Takes::OneOf(&["true"])),
+        ],
+        &["application/x-ndjson"],
     ),
     endpoint(
         "/cache/stats",

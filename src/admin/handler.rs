@@ -17,7 +17,7 @@ use super::control::{Command, Control};
 use super::endpoints::{self, Action, Endpoint, Guard};
 use super::finding::{Finding, State};
 use super::report::Report;
-use super::{addresses, cache, elsewhere, events, fleet, health, limits, page, performance};
+use super::{addresses, cache, elsewhere, events, fleet, health, limits, page, performance, tail};
 use crate::fields::query;
 use crate::fields::request_id::X_REQUEST_ID;
 use crate::layer::record::request_id;
@@ -148,6 +148,7 @@ impl Handler {
                 document(StatusCode::OK, &endpoints::describe(control.shared_state.metrics.version()))
             }
             Action::Events => self.events(),
+            Action::Tail => self.tail(&parameters),
             Action::CacheStats => document(StatusCode::OK, &cache::stats(control)),
             Action::CacheLookup => told(cache::lookup(control, &parameters)),
             Action::CachePurge => {
@@ -204,6 +205,17 @@ impl Handler {
         let mut response = respond(StatusCode::OK, "text/event-stream", "");
         *response.body_mut() = body;
         response
+    }
+
+    fn tail(&self, parameters: &[(String, String)]) -> Response<Body> {
+        match tail::stream(&self.control, parameters) {
+            Ok(body) => {
+                let mut response = respond(StatusCode::OK, "application/x-ndjson", "");
+                *response.body_mut() = body;
+                response
+            }
+            Err((status, detail)) => problem(status, &detail),
+        }
     }
 
     fn performance(&self, parts: &Parts, parameters: &[(String, String)]) -> Response<Body> {

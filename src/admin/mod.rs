@@ -20,6 +20,7 @@ mod page;
 mod performance;
 mod report;
 mod schemas;
+mod tail;
 pub(crate) mod webhook;
 
 use std::collections::VecDeque;

@@ -36,6 +36,7 @@ use crate::http2::library_refusals;
 use crate::layer::certificates;
 use crate::layer::record::Sink;
 use crate::limit::{Limiter, collected as limits};
+use crate::log::tail::{self, Tail};
 use crate::log::{self, JsonEvents, LocalTime, LogQueue, Target, Writer};
 use crate::memory::buffers::BufferMemory;
 use crate::metrics::{Heartbeats, Metrics, buffers as buffered, read_process};
@@ -197,6 +198,7 @@ async fn main(
         move || live.load().policy.tracing.receiver.clone()
     };
     let spans = shared_state.spans.clone();
+    let tail = shared_state.tail.clone();
     let shared_fleet = shared_state.fleet.clone();
     let exporter = tokio::task::spawn_local(trace::run(receiver, registry.clone(), spans.clone()));
     let unattended = shared_state.cache.unattended.clone();
@@ -246,7 +248,7 @@ async fn main(
     systemd::ready(1);
 
     let metrics = reloader.shared_state.metrics.clone();
-    let mut drain = Drain { workers, unattended, live, leaving, metrics, announced: None };
+    let mut drain = Drain { workers, unattended, live, leaving, metrics, tail, announced: None };
     signals.until_stopped(&mut received, &reloader, &mut drain, logs).await;
     systemd::stopping();
     let fleet = shared_fleet;
@@ -286,6 +288,8 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     let maintenance = Arc::new(Maintenance::new(metrics.maintenance.clone()));
     let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));
     let spans = Spans::new(metrics.spans_dropped.clone());
+    let tail = Arc::new(Tail::new(clock::now()));
+    metrics.collect(Box::new(tail::Collected(tail.clone())));
     let metrics = Arc::new(metrics);
     SharedState {
         metrics,
@@ -301,6 +305,7 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
         maintenance,
         heartbeats,
         spans,
+        tail,
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::admin::control::Command;
 use crate::cache::unattended::Unattended;
+use crate::log::tail::Tail;
 use crate::metrics::Metrics;
 use crate::runtime::clock;
 use crate::runtime::lifecycle::Phase;
@@ -16,6 +17,8 @@ use crate::state::live_policy::LivePolicy;
 
 /// Interval between checks whether the last connection has closed while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// Maximum time that the stop waits for readers of live decisions to get the end of their streams.
+const LAST_LINES: Duration = Duration::from_millis(200);
 
 pub(super) struct Drain {
     pub workers: Workers,
@@ -23,6 +26,7 @@ pub(super) struct Drain {
     pub live: LivePolicy,
     pub leaving: Arc<AtomicBool>,
     pub metrics: Arc<Metrics>,
+    pub tail: Arc<Tail>,
     pub announced: Option<clock::Instant>,
 }
 
@@ -33,6 +37,7 @@ impl Drain {
             tracing::info!("draining started: /ready now responds with 503");
             self.announced = Some(clock::now());
             self.leaving.store(true, Ordering::Relaxed);
+            self.tail.close();
             self.workers.advance(Phase::Announcing);
         }
     }
@@ -53,7 +58,7 @@ impl Drain {
         let policy = self.live.load_full();
         let server = &policy.policy.server;
         let announced = self.announced.unwrap_or_else(clock::now);
-        let (workers, unattended) = (&self.workers, self.unattended.clone());
+        let (workers, unattended, tail) = (&self.workers, self.unattended.clone(), self.tail.clone());
         let orderly = async {
             tokio::time::sleep_until((announced + server.drain_delay).into()).await;
             workers.advance(Phase::Draining);
@@ -61,6 +66,10 @@ impl Drain {
             // Waits for upstream requests without a client too: invalidation depends on the end of a write.
             let busy = || workers.connections() > 0 || unattended.get() > 0;
             while busy() && clock::now() < deadline {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+            let last_lines = clock::now() + LAST_LINES;
+            while tail.subscriptions() > 0 && clock::now() < last_lines {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
             match workers.connections() {

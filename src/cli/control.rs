@@ -1,7 +1,7 @@
 //! The commands `pillion reload`, `maintenance`, `drain`, `quit` and `purge`: a small client of the admin listener, for places where
 //! no shell can send a signal. `pillion health` and `pillion explain` use it too.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -89,6 +89,37 @@ impl Admin {
 }
 
 impl Admin {
+    /// Returns the content of the response to a GET request, line by line as it arrives. A status other than 2xx is an
+    /// error, and so is a silence longer than `silence`.
+    pub(super) fn stream(&self, path: &str, silence: Duration) -> Result<BufReader<TcpStream>, String> {
+        let (address, token) = self.resolve(false)?;
+        let open = || -> std::io::Result<(String, BufReader<TcpStream>)> {
+            let mut tcp = TcpStream::connect_timeout(&address, TIMEOUT)?;
+            tcp.set_read_timeout(Some(silence))?;
+            let authorization = authorization(token.as_ref());
+            // The content of a response to HTTP/1.0 is not in chunks.
+            write!(tcp, "GET {path} HTTP/1.0\r\nhost: {address}\r\n{authorization}\r\n")?;
+            let mut lines = BufReader::new(tcp);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                let room = MAX_INPUT.saturating_sub(head.len() as u64);
+                if (&mut lines).take(room).read_line(&mut head)? == 0 {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Ok((head, lines))
+        };
+        let (head, mut lines) = open().map_err(|error| unreachable(address, &error))?;
+        if head.split(' ').nth(1).is_some_and(|status| status.starts_with('2')) {
+            return Ok(lines);
+        }
+        let mut body = String::new();
+        // A problem document that breaks off is shown as far as it came.
+        let _ = (&mut lines).take(MAX_RESPONSE).read_to_string(&mut body);
+        Err(detail(&body)
+            .unwrap_or_else(|| format!("{} {}", head.lines().next().unwrap_or(""), body.trim_end())))
+    }
+
     /// Returns whether the response to a POST request is a success (2xx), and its body.
     pub(super) fn send(&self, path: &str, content: &str) -> Result<(bool, String), String> {
         let (address, token) = self.resolve(false)?;
@@ -221,15 +252,26 @@ fn post(
 ) -> Result<(bool, String), String> {
     let (fine, status, body) = exchange(address, "POST", path, form, token, TIMEOUT)?;
     // The detail of a rejected configuration has many lines, which are shown without the JSON around them.
-    let detail = serde_json::from_str::<serde_json::Value>(&body)
-        .ok()
-        .and_then(|value| value.get("detail").and_then(|detail| detail.as_str()).map(str::to_owned));
-    let shown = match detail {
+    let shown = match detail(&body) {
         Some(detail) if status.starts_with('2') => format!("reloaded; changed: {detail}\n"),
         Some(detail) => detail,
         None => body,
     };
     Ok((fine, shown))
+}
+
+/// Returns the detail of a problem document.
+fn detail(body: &str) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(body).ok()?;
+    value.get("detail")?.as_str().map(str::to_owned)
+}
+
+fn authorization(token: Option<&Secret<String>>) -> String {
+    token.map_or_else(String::new, |token| format!("authorization: Bearer {}\r\n", token.expose()))
+}
+
+fn unreachable(address: SocketAddr, error: &std::io::Error) -> String {
+    format!("cannot reach the admin listener at {address}: {error}")
 }
 
 /// Sends one request. Returns whether the status is 2xx, the status, and the body.
@@ -244,8 +286,7 @@ fn exchange(
     let exchange = || -> std::io::Result<String> {
         let mut tcp = TcpStream::connect_timeout(&address, timeout)?;
         tcp.set_read_timeout(Some(timeout))?;
-        let authorization =
-            token.map_or_else(String::new, |token| format!("authorization: Bearer {}\r\n", token.expose()));
+        let authorization = authorization(token);
         write!(
             tcp,
             "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\nconnection: close\r\n{authorization}\r\n{form}",
@@ -255,8 +296,7 @@ fn exchange(
         tcp.take(MAX_RESPONSE).read_to_string(&mut response)?;
         Ok(response)
     };
-    let response =
-        exchange().map_err(|error| format!("cannot reach the admin listener at {address}: {error}"))?;
+    let response = exchange().map_err(|error| unreachable(address, &error))?;
     let (head, body) = response.split_once("\r\n\r\n").ok_or("the admin listener did not respond in HTTP")?;
     let status = head.split(' ').nth(1).unwrap_or("").to_owned();
     Ok((status.starts_with('2'), status, body.to_owned()))

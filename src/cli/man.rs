@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use clap::{Arg, Command};
 
 /// The examples: what is done, and the command.
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 10] = [
     ("Run Pillion in front of an app, without a file:", "pillion run --upstream http://127.0.0.1:3000"),
     ("Check a file; every mistake is shown at once, with its line:", "pillion check pillion.toml"),
     ("Show the settings of a running Pillion, each with its origin:", "pillion config"),
@@ -16,6 +16,7 @@ const EXAMPLES: [(&str, &str); 9] = [
         "Show what happens to a request, and why, without sending it:",
         "pillion explain GET /api/patients/7 --header 'Authorization: Bearer abc'",
     ),
+    ("Watch failures as they happen:", "pillion tail --status 5xx"),
     ("Purge every stored response with a tag:", "pillion purge --tag patients"),
     ("Create an API key for a tier:", "pillion keys add --tier paid --name acme --file keys.toml"),
     ("Ask for the health of one check, in a container without a shell:", "pillion health memory"),

@@ -19,6 +19,7 @@ mod output;
 mod run;
 mod schema;
 mod source;
+mod tail;
 mod test;
 
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ enum Command {
     Health(health::Options),
     /// Show what Pillion would do with a request, and why, without sending the request
     Explain(Box<explain::Options>),
+    /// Show live decisions of a running Pillion, one line for each completed request
+    Tail(Box<tail::Options>),
     /// Make, list and hash API keys for limits
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Maintenance(options) => control::maintenance(options),
         Command::Drain(admin) => control::run("/drain", admin),
         Command::Explain(options) => explain::run(*options),
+        Command::Tail(options) => tail::run(*options),
         Command::Keys(keys) => keys::run(keys),
         Command::Purge(options) => control::purge(options),
         Command::Quit(admin) => control::run("/quit", admin),

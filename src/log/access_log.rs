@@ -7,7 +7,9 @@ use http::StatusCode;
 
 use super::line::Line;
 use super::members::Members;
+use super::plain::printable_lines;
 use super::readable::Style;
+use super::tail::Tail;
 use super::writer::LogQueue;
 use super::{json, readable};
 use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
@@ -51,6 +53,20 @@ impl AccessLog {
             LogFormat::Pretty => {
                 readable::write(out, *line, Style { color: policy.color, verbose: policy.verbose });
             }
+        });
+    }
+
+    /// Passes a line to the readers of live decisions, in JSON whatever the format of the log is.
+    #[cold]
+    pub(crate) fn show(&self, tail: &Tail, line: &Line<'_>) {
+        let recurring = &mut *self.recurring.borrow_mut();
+        tail.offer(line, |address| {
+            let mut text = Vec::with_capacity(512);
+            match address {
+                true => json::write(&mut text, recurring, line),
+                false => json::write_without_address(&mut text, recurring, line),
+            }
+            printable_lines(&text).into_owned()
         });
     }
 }

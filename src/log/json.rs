@@ -36,10 +36,23 @@ static PLAIN: [bool; 256] = plain(b"\"\\");
 
 /// Appends `line` and a line end.
 pub(super) fn write(out: &mut Vec<u8>, recurring: &mut DirectMappedCache<Members>, line: &Line<'_>) {
-    AppendBuffer::with(out, |scratch| members(&mut Object(scratch), recurring, line));
+    AppendBuffer::with(out, |scratch| members::<true>(&mut Object(scratch), recurring, line));
 }
 
-fn members(object: &mut Object<'_, '_>, recurring: &mut DirectMappedCache<Members>, line: &Line<'_>) {
+/// Appends `line` without the client's address, and a line end.
+pub(super) fn write_without_address(
+    out: &mut Vec<u8>,
+    recurring: &mut DirectMappedCache<Members>,
+    line: &Line<'_>,
+) {
+    AppendBuffer::with(out, |scratch| members::<false>(&mut Object(scratch), recurring, line));
+}
+
+fn members<const ADDRESS: bool>(
+    object: &mut Object<'_, '_>,
+    recurring: &mut DirectMappedCache<Members>,
+    line: &Line<'_>,
+) {
     object.bytes(b"{\"time\":\"");
     object.bytes(&time::rfc3339(line.at));
     object.bytes(b"\"");
@@ -49,7 +62,9 @@ fn members(object: &mut Object<'_, '_>, recurring: &mut DirectMappedCache<Member
     if let Some(trace) = line.trace {
         object.id(quoted!("trace_id"), None, trace);
     }
-    object.address(quoted!("client"), line.client);
+    if ADDRESS {
+        object.address(quoted!("client"), line.client);
+    }
     match mask::masked(line.target, line.secrets) {
         Cow::Borrowed(bare) => object.word(quoted!("path"), bare.as_bytes()),
         Cow::Owned(text) => object.text(quoted!("path"), &text),

@@ -9,6 +9,7 @@ mod mask;
 mod members;
 mod plain;
 mod readable;
+pub(crate) mod tail;
 mod time;
 mod writer;
 
@@ -16,5 +17,7 @@ pub(crate) use access_log::AccessLog;
 pub(crate) use event::{JsonEvents, LocalTime};
 pub(crate) use line::{Decision, Line};
 pub(crate) use mask::{BOTH, MASK, Secrets, TOGETHER, bare, is_secret, masked};
-pub(crate) use time::of_unix as rfc3339;
+pub(crate) use plain::printable;
+pub(crate) use readable::{color as status_color, cut, duration};
+pub(crate) use time::{local_of as local_time, of_unix as rfc3339};
 pub(crate) use writer::{LogQueue, Target, Writer};

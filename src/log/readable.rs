@@ -119,7 +119,7 @@ fn reason(line: &Line<'_>) -> String {
 }
 
 /// Cuts a text in its middle to `room` columns.
-fn cut(text: &str, room: usize) -> String {
+pub(crate) fn cut(text: &str, room: usize) -> String {
     let count = text.chars().count();
     if count <= room {
         return text.to_owned();
@@ -132,7 +132,7 @@ fn cut(text: &str, room: usize) -> String {
 }
 
 /// Returns what stands before and after a status of this class.
-fn color(status: u16, color: bool) -> (&'static str, &'static str) {
+pub(crate) fn color(status: u16, color: bool) -> (&'static str, &'static str) {
     let begin = match (color, status) {
         (false, _) => return ("", ""),
         (true, 500..) => "\u{1b}[31m",
@@ -144,7 +144,7 @@ fn color(status: u16, color: bool) -> (&'static str, &'static str) {
 }
 
 /// Formats a duration in at most seven columns, below 28 hours.
-fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     match duration.as_micros() {
         micros @ 0..1_000 => format!("{micros}us"),
         1_000..1_000_000 => format!("{:.1}ms", duration.as_secs_f64() * 1e3),

@@ -62,6 +62,19 @@ pub(super) fn local(moment: Instant) -> String {
     of_day(clock::unix_at(moment), LOCAL.get_or_init(zone).as_ref())
 }
 
+/// Formats a timestamp of a log line as the time of day where this process is; `None` if it is no such timestamp.
+pub(crate) fn local_of(text: &str) -> Option<String> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u32>().ok();
+    let byte = |range: std::ops::Range<usize>| number(range)?.try_into().ok();
+    let (year, milliseconds) = (i32::try_from(number(0..4)?).ok()?, number(20..23)?);
+    let (month, day, hour, minute, second) =
+        (byte(5..7)?, byte(8..10)?, byte(11..13)?, byte(14..16)?, byte(17..19)?);
+    let moment = tz::UtcDateTime::new(year, month, day, hour, minute, second, 0).ok()?;
+    let since = Duration::from_secs(u64::try_from(moment.unix_time()).ok()?);
+    let since = since + Duration::from_millis(milliseconds.into());
+    Some(of_day(since, LOCAL.get_or_init(zone).as_ref()))
+}
+
 /// The time zone of the process; `None` for UTC.
 static LOCAL: OnceLock<Option<TimeZone>> = OnceLock::new();
 
@@ -114,6 +127,18 @@ mod tests {
         for (zone, text) in [(None, "12:00:00.250"), (east.ok(), "17:30:00.250"), (west.ok(), "23:00:00.250")]
         {
             assert_eq!(of_day(at, zone.as_ref()), text);
+        }
+    }
+
+    #[test]
+    fn timestamp_of_a_line_is_read_as_it_was_written() {
+        let now = clock::now();
+        let text = rfc3339(now);
+        assert_eq!(local_of(str::from_utf8(&text).unwrap()), Some(local(now)));
+        for wrong in
+            ["", "2026", "2026-13-01T00:00:00.000Z", "2026-11-21T23:27:24Z", "yesterday, at noon, or so"]
+        {
+            assert_eq!(local_of(wrong), None, "{wrong}");
         }
     }
 

@@ -11,6 +11,7 @@ use crate::fleet::own_writes::OwnWrites;
 use crate::fleet::process::Fleet;
 use crate::limit::Limiter;
 use crate::limit::counters::LimitCounters;
+use crate::log::tail::Tail;
 use crate::memory::buffers::BufferMemory;
 use crate::metrics::{Heartbeats, Metrics, RouteSeries};
 use crate::performance::{self, Performance};
@@ -49,6 +50,8 @@ pub(crate) struct SharedState {
     pub heartbeats: Arc<Heartbeats>,
     /// Spans queued for the trace receiver.
     pub spans: Spans,
+    /// Readers of live decisions.
+    pub tail: Arc<Tail>,
 }
 
 /// Everything that a reload replaces, as one generation.

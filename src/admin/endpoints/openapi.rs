@@ -70,7 +70,7 @@ pub(in crate::admin) fn describe(version: &str) -> Value {
 
 fn schema(takes: Takes) -> Value {
     match takes {
-        Takes::Required => json!({ "type": "string" }),
+        Takes::Required | Takes::Text => json!({ "type": "string" }),
         // OpenAPI's default for arrays in a query repeats the name for each value.
         Takes::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Takes::Rows => json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
@@ -123,6 +123,9 @@ fn refusals(endpoint: &Endpoint) -> Vec<(&'static str, &'static str, bool)> {
             vec![("503", "the check is unhealthy; detail says why", true), ("404", "unknown check", false)]
         }
         Action::Events => vec![("503", "the maximum number of event streams is open", false)],
+        Action::Tail => {
+            vec![("503", "the maximum number of readers is connected, or the process drains", false)]
+        }
         Action::Reload => {
             vec![("422", "the configuration file is invalid; the current configuration stays", false)]
         }

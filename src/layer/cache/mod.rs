@@ -121,12 +121,17 @@ fn warn_of_nobody(routed: &Routed) {
     }
 }
 
-/// Returns all words that the cache shows users, by where they appear.
-pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
+/// Returns all words for why a response was not stored or the cache was not used.
+pub(crate) fn not_stored_words() -> Vec<&'static str> {
     let refusals = NotStorable::ALL.map(NotStorable::as_str).into_iter();
     let unkept = Unkept::ALL.map(Unkept::as_str).into_iter();
     let passed = BypassReason::ALL.map(BypassReason::as_str).into_iter();
-    let not_stored: Vec<_> = refusals.chain(unkept).chain(passed).chain([uncounted::UNCOUNTED]).collect();
+    refusals.chain(unkept).chain(passed).chain([uncounted::UNCOUNTED]).collect()
+}
+
+/// Returns all words that the cache shows users, by where they appear.
+pub(super) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
+    let not_stored = not_stored_words();
     let others = [
         on_response::KNOWN,
         lookup::RECEIVED,

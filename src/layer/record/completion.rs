@@ -63,6 +63,14 @@ impl RequestRecord {
         let failed = error.is_some();
         let logged = self.sink.log.wants(&info.snapshot.policy.log, status, failed, duration);
         let recorded = info.trace.as_ref().is_some_and(Trace::is_recorded);
-        (logged || recorded).then_some(Completion { at: now, duration, status, failed, logged })
+        let tailed = self.is_tailed();
+        (logged || recorded || tailed).then_some(Completion {
+            at: now,
+            duration,
+            status,
+            failed,
+            logged,
+            tailed,
+        })
     }
 }

@@ -224,6 +224,12 @@ impl RequestRecord {
         self.sink.shared_state.maintenance.is_on()
     }
 
+    /// Returns whether somebody reads live decisions.
+    #[inline(always)]
+    pub(crate) fn is_tailed(&self) -> bool {
+        self.sink.shared_state.tail.is_open()
+    }
+
     /// Returns the cache that all workers share.
     pub(crate) fn shared_cache(&self) -> &Arc<Cache> {
         &self.sink.shared_state.cache

@@ -33,6 +33,8 @@ pub(super) struct Completion {
     /// Whether the request failed. Failures after its end do not count.
     pub failed: bool,
     pub logged: bool,
+    /// Whether somebody reads live decisions.
+    pub tailed: bool,
 }
 
 /// Reports completed requests of this thread to the log and the trace receiver, for as long as it is polled. It is a
@@ -76,50 +78,68 @@ pub(super) fn report_later(record: Rc<RequestRecord>, completion: Completion) {
 impl RequestRecord {
     /// Writes the log line and the spans, as required.
     pub(super) fn report(&self, completion: &Completion) {
-        let Completion { at, duration, status, failed, logged } = *completion;
+        let Completion { duration, status, failed, logged, tailed, .. } = *completion;
+        let info = &self.info;
+        if let Some(trace) = info.trace.as_ref().filter(|trace| trace.is_recorded()) {
+            let error = self.error.get();
+            let error =
+                error.as_ref().filter(|_| failed).map(|(fault, error)| (fault.as_str(), error.as_str()));
+            self.send_spans(trace, status, duration, error);
+        }
+        if logged {
+            self.with_line(completion, |line| self.sink.log.write(&info.snapshot.policy.log, line));
+        }
+        if tailed {
+            self.show(completion);
+        }
+    }
+
+    /// Shows the request to the readers of live decisions. It is apart from the log, so that the log's line need not be
+    /// in memory.
+    #[cold]
+    #[inline(never)]
+    fn show(&self, completion: &Completion) {
+        self.with_line(completion, |line| self.sink.log.show(&self.sink.shared_state.tail, line));
+    }
+
+    /// Calls `write` with the line of the request. Inlined, so that the line need not be in memory for another function.
+    #[inline(always)]
+    fn with_line(&self, completion: &Completion, write: impl FnOnce(&Line<'_>)) {
+        let Completion { at, duration, status, failed, .. } = *completion;
         let (info, timeline) = (&self.info, &self.timeline);
         let error = self.error.get();
         let error = error.as_ref().filter(|_| failed).map(|(fault, error)| (fault.as_str(), error.as_str()));
-        if let Some(trace) = info.trace.as_ref().filter(|trace| trace.is_recorded()) {
-            self.send_spans(trace, status, duration, error);
-        }
-        if !logged {
-            return;
-        }
         let (decision, address) = (self.limit.decision(), self.upstream.address());
         let violated = decision.as_ref().map(|decision| limit::names(&decision.violated, &decision.tier));
-        self.sink.log.write(
-            &info.snapshot.policy.log,
-            &Line {
-                at,
-                id: &info.id,
-                trace: info.trace.as_ref().and_then(|trace| trace.to_find(info.id_is_ours)),
-                client: info.client,
-                method: &info.method,
-                target: info.target_text(),
-                secrets: self.route.secrets(&info.snapshot),
-                protocol: info.protocol,
-                route: self.route.label(&info.snapshot),
-                status,
-                bytes: timeline.sent(),
-                coded: self.represent.coding(),
-                duration,
-                upstream_time: timeline.upstream_time(),
-                upstream: address.as_ref().map(|address| &address.name),
-                retries: self.upstream.retries(),
-                first_byte: timeline.until_head(),
-                cache: self.cache.handling().map(CacheHandling::as_str),
-                not_stored: self.cache.not_stored(),
-                principal: self.cache.principal(),
-                limited: decision.as_ref().map(|decision| Decision {
-                    caller: (decision.key.kind.as_str(), decision.key.hash),
-                    tier: &decision.tier.name,
-                    word: decision.verdict(),
-                    limits: violated.as_deref().unwrap_or_default(),
-                }),
-                error,
-            },
-        );
+        write(&Line {
+            at,
+            id: &info.id,
+            trace: info.trace.as_ref().and_then(|trace| trace.to_find(info.id_is_ours)),
+            client: info.client,
+            method: &info.method,
+            target: info.target_text(),
+            secrets: self.route.secrets(&info.snapshot),
+            protocol: info.protocol,
+            route: self.route.label(&info.snapshot),
+            status,
+            bytes: timeline.sent(),
+            coded: self.represent.coding(),
+            duration,
+            upstream_time: timeline.upstream_time(),
+            upstream: address.as_ref().map(|address| &address.name),
+            retries: self.upstream.retries(),
+            first_byte: timeline.until_head(),
+            cache: self.cache.handling().map(CacheHandling::as_str),
+            not_stored: self.cache.not_stored(),
+            principal: self.cache.principal(),
+            limited: decision.as_ref().map(|decision| Decision {
+                caller: (decision.key.kind.as_str(), decision.key.hash),
+                tier: &decision.tier.name,
+                word: decision.verdict(),
+                limits: violated.as_deref().unwrap_or_default(),
+            }),
+            error,
+        });
     }
 
     /// Sends the spans to the trace receiver. Not inlined, because only some requests need it.

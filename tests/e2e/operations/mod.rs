@@ -1,4 +1,4 @@
-//! Tests of behaviour that an operator configures or observes: lifetimes, readiness, response fields, and the admin
+//! Tests of behaviour that an operator configures or observes: lifetimes, readiness, response fields, live decisions, and the admin
 //! listener.
 
 mod admin_access;
@@ -8,3 +8,4 @@ mod lifetimes;
 mod loops;
 mod maintenance;
 mod readiness;
+mod tail;
