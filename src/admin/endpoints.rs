@@ -18,6 +18,7 @@ pub(super) enum Action {
     Root,
     File,
     Events,
+    Explain,
     Describe,
     CacheStats,
     CacheLookup,
@@ -109,7 +110,7 @@ const fn endpoint(
     Endpoint { path, action, guard, summary, parameters, media }
 }
 
-pub(super) const ENDPOINTS: [Endpoint; 30] = [
+pub(super) const ENDPOINTS: [Endpoint; 31] = [
     endpoint(
         "/live",
         Action::Live,
@@ -196,6 +197,14 @@ pub(super) const ENDPOINTS: [Endpoint; 30] = [
             ("address", "shows the addresses of clients", Takes::OneOf(&["true"])),
         ],
         &["application/x-ndjson"],
+    ),
+    endpoint(
+        "/explain",
+        Action::Explain,
+        Guard::Operator,
+        "One of the latest decisions, by request id: members of its log line, and the decision in words",
+        &[("request_id", "request id, as X-Request-Id has it", Takes::Required)],
+        JSON,
     ),
     endpoint(
         "/cache/stats",

@@ -17,7 +17,7 @@ use super::control::{Command, Control};
 use super::endpoints::{self, Action, Endpoint, Guard};
 use super::finding::{Finding, State};
 use super::report::Report;
-use super::{addresses, cache, elsewhere, events, fleet, health, limits, page, performance, tail};
+use super::{addresses, cache, elsewhere, events, explain, fleet, health, limits, page, performance, tail};
 use crate::fields::query;
 use crate::fields::request_id::X_REQUEST_ID;
 use crate::layer::record::request_id;
@@ -148,6 +148,7 @@ impl Handler {
                 document(StatusCode::OK, &endpoints::describe(control.shared_state.metrics.version()))
             }
             Action::Events => self.events(),
+            Action::Explain => told(explain::explain(control, &parameters)),
             Action::Tail => self.tail(&parameters),
             Action::CacheStats => document(StatusCode::OK, &cache::stats(control)),
             Action::CacheLookup => told(cache::lookup(control, &parameters)),

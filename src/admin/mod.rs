@@ -10,6 +10,7 @@ mod disk;
 mod elsewhere;
 mod endpoints;
 mod events;
+mod explain;
 pub(crate) mod finding;
 mod fleet;
 mod handler;

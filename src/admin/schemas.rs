@@ -285,6 +285,12 @@ pub(super) const SINGLE: Shape = Object(&[
     ),
 ]);
 
+/// The document of `GET /explain`.
+pub(super) const EXPLAINED: Shape = Object(&[
+    ("request", Document, Always),
+    ("explanation", List(&Object(&[("part", Text, Always), ("text", Text, Always)])), Always),
+]);
+
 /// The document of `GET /performance/system`.
 pub(super) const SYSTEM: Shape = Object(&[
     ("uptime_seconds", Number, Always),

@@ -36,6 +36,7 @@ use crate::http2::library_refusals;
 use crate::layer::certificates;
 use crate::layer::record::Sink;
 use crate::limit::{Limiter, collected as limits};
+use crate::log::recent::Recent;
 use crate::log::tail::{self, Tail};
 use crate::log::{self, JsonEvents, LocalTime, LogQueue, Target, Writer};
 use crate::memory::buffers::BufferMemory;
@@ -306,6 +307,7 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
         heartbeats,
         spans,
         tail,
+        recent: Arc::new(Recent::new(clock::now())),
     }
 }
 

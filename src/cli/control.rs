@@ -15,7 +15,7 @@ use crate::config;
 use crate::rendering::secret::Secret;
 
 /// Timeout of a request. A reload may read many files; every other command is faster.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum bytes of a response that are read; effective settings of thousands of routes fit.
 const MAX_RESPONSE: u64 = 16 * 1024 * 1024;
 /// Maximum bytes of standard input that are read.
@@ -261,7 +261,7 @@ fn post(
 }
 
 /// Returns the detail of a problem document.
-fn detail(body: &str) -> Option<String> {
+pub(super) fn detail(body: &str) -> Option<String> {
     let value: serde_json::Value = serde_json::from_str(body).ok()?;
     value.get("detail")?.as_str().map(str::to_owned)
 }

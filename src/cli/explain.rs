@@ -9,7 +9,7 @@ use clap::Args;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use serde_json::Value;
 
-use super::control::Admin;
+use super::control::{Admin, TIMEOUT, detail};
 use super::output::{FAILED, OK, PROBLEMS, complain, fail};
 use super::source::{NO_FILE, default_or_hidden_file};
 use crate::app;
@@ -18,14 +18,17 @@ use crate::layer::explain;
 use crate::layer::explain::facts::{AskedAs, Facts, LimitFacts, StoredView, Whose};
 use crate::layer::explain::head::SampleRequest;
 use crate::layer::explain::render::Explanation;
+use crate::log::printable;
 
 /// A request, as curl takes it.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Options {
     /// Method of the request
-    method: Method,
+    #[arg(required_unless_present = "request_id")]
+    method: Option<Method>,
     /// URL or path of the request
-    url: Uri,
+    #[arg(required_unless_present = "request_id")]
+    url: Option<Uri>,
     /// Field of the request: "Name: value"
     #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = field)]
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -35,6 +38,9 @@ pub(super) struct Options {
     /// Ask a running Pillion too: show stored responses and the state of the caller's limits
     #[arg(long)]
     live: bool,
+    /// Show instead what a running Pillion decided about a request of late, by its X-Request-Id
+    #[arg(long, value_name = "ID", conflicts_with_all = ["method", "url", "headers", "client", "live"])]
+    request_id: Option<String>,
     #[command(flatten)]
     admin: Admin,
 }
@@ -48,6 +54,12 @@ fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 /// Explains the request on standard output; returns the exit code.
 pub(super) fn run(options: Options) -> u8 {
+    if let Some(id) = &options.request_id {
+        return decided(&options.admin, id);
+    }
+    let (Some(method), Some(uri)) = (options.method.clone(), options.url.clone()) else {
+        return fail(PROBLEMS, &"give a method and a URL, or --request-id ID");
+    };
     let Some(file) = options.admin.file().or_else(default_or_hidden_file) else {
         return fail(FAILED, &format_args!("{NO_FILE}: give --config FILE"));
     };
@@ -63,8 +75,8 @@ pub(super) fn run(options: Options) -> u8 {
         Err(error) => return fail(FAILED, &error),
     };
     let sample = SampleRequest {
-        method: options.method.clone(),
-        uri: options.url.clone(),
+        method,
+        uri,
         fields: options.headers.clone(),
         client: SocketAddr::new(options.client, 0),
         content: None,
@@ -76,6 +88,31 @@ pub(super) fn run(options: Options) -> u8 {
     // A reader such as `head` may have closed the pipe, which is no error.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ended
+}
+
+/// Shows what a running Pillion decided about a request; returns the exit code.
+fn decided(admin: &Admin, id: &str) -> u8 {
+    let path = format!("/explain?request_id={}", super::control::encoded(id));
+    let response = match admin.get(&path, TIMEOUT) {
+        Ok((true, response)) => response,
+        Ok((false, response)) => return fail(FAILED, &detail(&response).unwrap_or(response)),
+        Err(why) => return fail(FAILED, &why),
+    };
+    let document: Value = serde_json::from_str(&response).unwrap_or_default();
+    let Some(parts) = document["explanation"].as_array() else {
+        return fail(
+            FAILED,
+            &"the admin listener did not respond with an explanation; is it another version?",
+        );
+    };
+    let mut text = String::new();
+    for part in parts {
+        let member = |name: &str| printable(part[name].as_str().unwrap_or("-"));
+        say(&mut text, &member("part"), &member("text"));
+    }
+    // A reader such as `head` may have closed the pipe, which is no error.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    OK
 }
 
 /// Appends the state of a running Pillion: stored responses and the caller's quota.

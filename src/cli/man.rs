@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use clap::{Arg, Command};
 
 /// The examples: what is done, and the command.
-const EXAMPLES: [(&str, &str); 10] = [
+const EXAMPLES: [(&str, &str); 11] = [
     ("Run Pillion in front of an app, without a file:", "pillion run --upstream http://127.0.0.1:3000"),
     ("Check a file; every mistake is shown at once, with its line:", "pillion check pillion.toml"),
     ("Show the settings of a running Pillion, each with its origin:", "pillion config"),
@@ -15,6 +15,10 @@ const EXAMPLES: [(&str, &str); 10] = [
     (
         "Show what happens to a request, and why, without sending it:",
         "pillion explain GET /api/patients/7 --header 'Authorization: Bearer abc'",
+    ),
+    (
+        "Show what a running Pillion decided about a request, by its X-Request-Id:",
+        "pillion explain --request-id 5f2b8c0e9a7d4e61b3c2a1908f7e6d5c",
     ),
     ("Watch failures as they happen:", "pillion tail --status 5xx"),
     ("Purge every stored response with a tag:", "pillion purge --tag patients"),

@@ -34,7 +34,7 @@ pub(crate) fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     all
 }
 
-pub(crate) use cache::not_stored_words;
+pub(crate) use cache::{not_stored_sentence, not_stored_words};
 pub(crate) use rescue::problem_types;
 
 /// Returns whether mimalloc allocates a block of this size on its fast path. It takes a slow path for a size that fills

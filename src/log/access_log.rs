@@ -9,11 +9,15 @@ use super::line::Line;
 use super::members::Members;
 use super::plain::printable_lines;
 use super::readable::Style;
+use super::recent::Recent;
 use super::tail::Tail;
 use super::writer::LogQueue;
 use super::{json, readable};
 use crate::policy::{AccessLog as Which, LogFormat, LogPolicy};
 use crate::rendering::render_cache::DirectMappedCache;
+
+/// Bytes that most lines fit.
+const USUAL_LINE: usize = 512;
 
 /// The access log of one worker.
 pub(crate) struct AccessLog {
@@ -61,12 +65,20 @@ impl AccessLog {
     pub(crate) fn show(&self, tail: &Tail, line: &Line<'_>) {
         let recurring = &mut *self.recurring.borrow_mut();
         tail.offer(line, |address| {
-            let mut text = Vec::with_capacity(512);
+            let mut text = Vec::with_capacity(USUAL_LINE);
             match address {
                 true => json::write(&mut text, recurring, line),
                 false => json::write_without_address(&mut text, recurring, line),
             }
             printable_lines(&text).into_owned()
         });
+    }
+
+    /// Keeps a line among the latest decisions, without the client's address.
+    #[cold]
+    pub(crate) fn keep(&self, recent: &Recent, notable: bool, line: &Line<'_>) {
+        let mut text = Vec::with_capacity(USUAL_LINE);
+        json::write_without_address(&mut text, &mut self.recurring.borrow_mut(), line);
+        recent.keep(notable, text);
     }
 }

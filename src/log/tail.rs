@@ -21,6 +21,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::line::Line;
+use super::rate_window::RateWindow;
 use crate::runtime::clock::Instant;
 
 pub(crate) use filter::Filter;
@@ -72,8 +73,7 @@ struct Reader {
     address: bool,
     lines: Sender<Bytes>,
     flow: Arc<Flow>,
-    /// The number of the latest span, and in the lower half the lines in it.
-    span: AtomicU64,
+    window: RateWindow,
 }
 
 /// The state of the lines on their way to one reader.
@@ -125,8 +125,8 @@ impl Tail {
         let (id, flow) = (state.next_id, Arc::new(Flow::default()));
         state.next_id += 1;
         state.subscriptions += 1;
-        let span = AtomicU64::new(0);
-        readers.push(Arc::new(Reader { id, filter, address, lines: sender, flow: flow.clone(), span }));
+        let window = RateWindow::new(LINES_A_SPAN, SPAN, self.origin);
+        readers.push(Arc::new(Reader { id, filter, address, lines: sender, flow: flow.clone(), window }));
         self.set(readers);
         Ok(Subscription { tail: self.clone(), id, lines, flow })
     }
@@ -159,11 +159,9 @@ impl Tail {
     /// Passes a line to each reader whose filter takes it. `render` returns its JSON text, with the address of the
     /// client or without.
     pub(super) fn offer(&self, line: &Line<'_>, mut render: impl FnMut(bool) -> Vec<u8>) {
-        let span = line.at.saturating_duration_since(self.origin).as_millis() / SPAN.as_millis();
-        let span = u32::try_from(span).unwrap_or(u32::MAX);
         let mut rendered = [const { None }; 2];
         for reader in self.readers.load().iter().filter(|reader| reader.filter.takes(line)) {
-            let taken = reader.has_turn(span) && {
+            let taken = reader.window.admits(line.at) && {
                 let text = &mut rendered[usize::from(reader.address)];
                 reader.send(text.get_or_insert_with(|| Bytes::from(render(reader.address))).clone())
             };
@@ -176,17 +174,6 @@ impl Tail {
 }
 
 impl Reader {
-    /// Counts a line in its span; returns false if the span has enough of them.
-    fn has_turn(&self, span: u32) -> bool {
-        let counted = self.span.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |known| {
-            let (at, count) = ((known >> 32) as u32, known as u32);
-            // Another worker may be in the next span already.
-            let (at, count) = if at < span { (span, 0) } else { (at, count) };
-            (count < LINES_A_SPAN).then_some(u64::from(at) << 32 | u64::from(count + 1))
-        });
-        counted.is_ok()
-    }
-
     fn send(&self, line: Bytes) -> bool {
         let (waiting, length) = (&self.flow.waiting_bytes, line.len());
         if waiting.fetch_add(length, Ordering::Relaxed) + length > MAX_WAITING_BYTES

@@ -11,6 +11,7 @@ use crate::fleet::own_writes::OwnWrites;
 use crate::fleet::process::Fleet;
 use crate::limit::Limiter;
 use crate::limit::counters::LimitCounters;
+use crate::log::recent::Recent;
 use crate::log::tail::Tail;
 use crate::memory::buffers::BufferMemory;
 use crate::metrics::{Heartbeats, Metrics, RouteSeries};
@@ -52,6 +53,8 @@ pub(crate) struct SharedState {
     pub spans: Spans,
     /// Readers of live decisions.
     pub tail: Arc<Tail>,
+    /// The latest decisions.
+    pub recent: Arc<Recent>,
 }
 
 /// Everything that a reload replaces, as one generation.

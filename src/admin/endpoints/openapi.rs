@@ -83,6 +83,7 @@ fn shape(endpoint: &Endpoint) -> &'static Shape {
         (Action::Health, _) => &schemas::HEALTH,
         (Action::Check, _) => &schemas::CHECK,
         (Action::Describe, _) => &schemas::OPENAPI,
+        (Action::Explain, _) => &schemas::EXPLAINED,
         (Action::CacheStats, _) => &schemas::CACHE_STATS,
         (Action::Fleet, _) => &schemas::FLEET,
         (Action::CacheLookup, _) => &schemas::CACHE_LOOKUP,
@@ -126,6 +127,7 @@ fn refusals(endpoint: &Endpoint) -> Vec<(&'static str, &'static str, bool)> {
         Action::Tail => {
             vec![("503", "the maximum number of readers is connected, or the process drains", false)]
         }
+        Action::Explain => vec![("404", "the request is not among the latest decisions", false)],
         Action::Reload => {
             vec![("422", "the configuration file is invalid; the current configuration stays", false)]
         }

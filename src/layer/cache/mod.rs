@@ -44,7 +44,7 @@ use tower::Service;
 use super::routed::Routed;
 use crate::cache::counters::TARGET;
 use crate::cache::rules::eligibility::{BypassReason, FwdReason};
-use crate::cache::rules::not_stored::Unkept;
+use crate::cache::rules::not_stored::{self, Unkept};
 use crate::cache::rules::storability::NotStorable;
 use crate::layer::record::CacheHandling;
 use crate::message::body::Body;
@@ -127,6 +127,15 @@ pub(crate) fn not_stored_words() -> Vec<&'static str> {
     let unkept = Unkept::ALL.map(Unkept::as_str).into_iter();
     let passed = BypassReason::ALL.map(BypassReason::as_str).into_iter();
     refusals.chain(unkept).chain(passed).chain([uncounted::UNCOUNTED]).collect()
+}
+
+/// Returns a sentence about why a response was not stored or the cache was not used, by the word for it.
+pub(crate) fn not_stored_sentence(word: &str) -> Option<&'static str> {
+    let passed = BypassReason::ALL.into_iter().find(|reason| reason.as_str() == word);
+    let uncounted = (word == uncounted::UNCOUNTED).then_some(
+        "the request has parameters that are not part of the cache key, and the upstream got them",
+    );
+    not_stored::sentence(word).or(passed.map(BypassReason::sentence)).or(uncounted)
 }
 
 /// Returns all words that the cache shows users, by where they appear.

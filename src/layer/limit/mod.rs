@@ -216,7 +216,7 @@ fn conclude<T: Borrow<Arc<Tier>>>(
     let tier: &Arc<Tier> = asked.tier.borrow();
     count(routed, &asked.ask(routed), &verdict);
     let policy = &record.info.snapshot.policy;
-    let is_shown = policy.tells_of_requests() || record.is_tailed();
+    let is_shown = !verdict.conforms() || policy.tells_of_requests() || record.is_tailed();
     let decision =
         is_shown.then(|| LimitDecision { key: *key, tier: tier.clone(), violated: verdict.violated.clone() });
     let announcement = Announcement::new(&verdict, tier, (limits, *exempt), policy.limits.tell);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 
-use super::report::{self, Completion};
+use super::report::{self, Completion, Kept};
 use super::{CLIENT_GONE, RequestRecord};
 use crate::message::error::Fault;
 use crate::metrics::{Spent, Traced};
@@ -64,13 +64,9 @@ impl RequestRecord {
         let logged = self.sink.log.wants(&info.snapshot.policy.log, status, failed, duration);
         let recorded = info.trace.as_ref().is_some_and(Trace::is_recorded);
         let tailed = self.is_tailed();
-        (logged || recorded || tailed).then_some(Completion {
-            at: now,
-            duration,
-            status,
-            failed,
-            logged,
-            tailed,
-        })
+        let notable = failed || status.as_u16() >= 400 || duration >= info.snapshot.policy.log.slow;
+        let kept = self.sink.shared_state.recent.admits(notable, now).then_some(Kept { notable });
+        let is_reported = logged || recorded || tailed || kept.is_some();
+        is_reported.then_some(Completion { at: now, duration, status, failed, logged, tailed, kept })
     }
 }

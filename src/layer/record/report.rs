@@ -35,6 +35,15 @@ pub(super) struct Completion {
     pub logged: bool,
     /// Whether somebody reads live decisions.
     pub tailed: bool,
+    /// Whether the request is kept among the latest decisions.
+    pub kept: Option<Kept>,
+}
+
+/// A request that is kept among the latest decisions.
+#[derive(Clone, Copy)]
+pub(super) struct Kept {
+    /// Whether it failed, was slow, or has a status of 400 and above.
+    pub notable: bool,
 }
 
 /// Reports completed requests of this thread to the log and the trace receiver, for as long as it is polled. It is a
@@ -78,7 +87,7 @@ pub(super) fn report_later(record: Rc<RequestRecord>, completion: Completion) {
 impl RequestRecord {
     /// Writes the log line and the spans, as required.
     pub(super) fn report(&self, completion: &Completion) {
-        let Completion { duration, status, failed, logged, tailed, .. } = *completion;
+        let Completion { duration, status, failed, logged, tailed, kept, .. } = *completion;
         let info = &self.info;
         if let Some(trace) = info.trace.as_ref().filter(|trace| trace.is_recorded()) {
             let error = self.error.get();
@@ -92,6 +101,18 @@ impl RequestRecord {
         if tailed {
             self.show(completion);
         }
+        if let Some(kept) = kept {
+            self.keep(completion, kept);
+        }
+    }
+
+    /// Keeps the request among the latest decisions.
+    #[cold]
+    #[inline(never)]
+    fn keep(&self, completion: &Completion, kept: Kept) {
+        self.with_line(completion, |line| {
+            self.sink.log.keep(&self.sink.shared_state.recent, kept.notable, line);
+        });
     }
 
     /// Shows the request to the readers of live decisions. It is apart from the log, so that the log's line need not be

@@ -3,6 +3,7 @@
 
 mod admin_access;
 mod allow;
+mod decisions;
 mod fields;
 mod lifetimes;
 mod loops;
