@@ -20,7 +20,7 @@ pub(super) fn explain(control: &Control, parameters: &[(String, String)]) -> Rep
             StatusCode::NOT_FOUND,
             format!(
                 "the request {id:?} is not among the latest decisions of this process; it keeps the last 1000 \
-                requests that failed, were slow or have a status of 400 and above, and the last 1000 others, at most \
+                requests that failed, were slow or have a status of 400 and above, and the last 1000 others, about \
                 100 of each a second; search the access log for the id"
             ),
         ));

@@ -7,6 +7,7 @@ use crate::admin::finding::State;
 use crate::admin::health;
 use crate::admin::monitor::{Change, Monitor};
 use crate::cache::Cache;
+use crate::log::recent::Recent;
 use crate::performance::{Performance, Warning, window};
 use crate::policy::Check;
 use crate::runtime::clock;
@@ -16,7 +17,7 @@ use crate::state::live_policy::{LivePolicy, SharedState};
 /// Interval between runs of the health checks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Interval between runs of the cache's periodic maintenance.
+/// Interval between runs of the periodic maintenance of the cache and of the latest decisions.
 const TICK: Duration = Duration::from_millis(100);
 
 pub(super) async fn look(
@@ -63,9 +64,10 @@ pub(super) async fn step(performance: Arc<Performance>) {
     }
 }
 
-pub(super) async fn tick(cache: Arc<Cache>) {
+pub(super) async fn tick(cache: Arc<Cache>, recent: Arc<Recent>) {
     loop {
         tokio::time::sleep(TICK).await;
         cache.tick(clock::now());
+        recent.tick();
     }
 }

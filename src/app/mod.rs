@@ -192,7 +192,7 @@ async fn main(
         seats: Seats::new(live.load().policy.server.max_connections),
     };
     let seats = shared.seats.clone();
-    tokio::task::spawn_local(background::tick(shared_state.cache.clone()));
+    tokio::task::spawn_local(background::tick(shared_state.cache.clone(), shared_state.recent.clone()));
     tokio::task::spawn_local(background::step(shared_state.performance.clone()));
     let receiver = {
         let live = live.clone();
@@ -307,7 +307,7 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
         heartbeats,
         spans,
         tail,
-        recent: Arc::new(Recent::new(clock::now())),
+        recent: Arc::new(Recent::new()),
     }
 }
 

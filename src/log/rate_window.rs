@@ -21,27 +21,13 @@ impl RateWindow {
         RateWindow { origin, span, max, counted: AtomicU64::new(0) }
     }
 
-    /// Counts an event at `at`; returns false if its span has enough of them. Most events of a busy process get no
-    /// further than one load.
-    #[inline(always)]
+    /// Counts an event at `at`; returns false if its span has enough of them.
     pub(super) fn admits(&self, at: Instant) -> bool {
         let since = at.saturating_duration_since(self.origin);
-        let span = match self.span.as_secs() {
-            1 => since.as_secs(),
-            _ => (since.as_millis() / self.span.as_millis()) as u64,
-        };
-        let known = self.counted.load(Ordering::Relaxed);
-        // Another thread may be in the next span already.
-        if known >> 32 >= span && known as u32 >= self.max {
-            return false;
-        }
-        self.count(span)
-    }
-
-    #[inline(never)]
-    fn count(&self, span: u64) -> bool {
+        let span = (since.as_millis() / self.span.as_millis()) as u64;
         let counted = self.counted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |known| {
             let (at, count) = (known >> 32, known as u32);
+            // Another thread may be in the next span already.
             let (at, count) = if at < span { (span, 0) } else { (at, count) };
             (count < self.max).then_some(at << 32 | u64::from(count + 1))
         });

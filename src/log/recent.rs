@@ -1,34 +1,51 @@
-//! The latest decisions, for `pillion explain --request-id`. Keeping one costs as much as a line of the log, so that at
-//! most a hundred a second are kept of each kind; a busy process keeps a sample. Requests that are worth an explanation
-//! have a ring of their own, which ordinary ones cannot displace.
+//! The latest decisions, for `pillion explain --request-id`. Keeping one costs as much as a line of the log, so that of
+//! each kind some hundred a second are kept; a busy process keeps a sample, and pays one load for all other requests.
+//! Requests that are worth an explanation have a ring of their own, which ordinary ones cannot displace.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use serde_json::Value;
-
-use super::rate_window::RateWindow;
-use crate::runtime::clock::Instant;
 
 /// Maximum decisions in one ring.
 const MAX_KEPT: usize = 1000;
 /// Maximum bytes of the decisions in one ring.
 const MAX_BYTES: usize = 512 * 1024;
-/// Maximum decisions that are kept in a second.
-const KEPT_A_SECOND: u32 = 100;
+/// Maximum decisions that are kept at once.
+const MAX_CREDIT: u32 = 100;
+/// Decisions that may be kept in each tick of 100 ms.
+const CREDIT_A_TICK: u32 = 10;
 
 /// The latest decisions of one kind, oldest first, as lines of the log in JSON.
 struct Ring {
-    window: RateWindow,
+    /// Decisions that may be kept now.
+    credit: AtomicU32,
+    /// The lines, and the sum of their bytes.
     lines: Mutex<(VecDeque<Box<[u8]>>, usize)>,
 }
 
 impl Ring {
-    fn new(now: Instant) -> Ring {
-        let window = RateWindow::new(KEPT_A_SECOND, Duration::from_secs(1), now);
-        Ring { window, lines: Mutex::default() }
+    fn new() -> Ring {
+        Ring { credit: AtomicU32::new(MAX_CREDIT), lines: Mutex::default() }
+    }
+
+    #[inline(always)]
+    fn admits(&self) -> bool {
+        self.credit.load(Ordering::Relaxed) > 0 && self.take_credit()
+    }
+
+    #[inline(never)]
+    fn take_credit(&self) -> bool {
+        let less = |credit: u32| credit.checked_sub(1);
+        self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    fn tick(&self) {
+        let more = |credit: u32| (credit < MAX_CREDIT).then(|| MAX_CREDIT.min(credit + CREDIT_A_TICK));
+        // A ring with all its credit needs no more.
+        let _ = self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
     fn push(&self, line: Vec<u8>) {
@@ -70,19 +87,25 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// Creates empty rings. Seconds are counted from `now`.
-    pub(crate) fn new(now: Instant) -> Recent {
-        Recent { notable: Ring::new(now), ordinary: Ring::new(now) }
+    /// Creates empty rings.
+    pub(crate) fn new() -> Recent {
+        Recent { notable: Ring::new(), ordinary: Ring::new() }
+    }
+
+    /// Lets more decisions be kept. To be called every 100 ms.
+    pub(crate) fn tick(&self) {
+        self.notable.tick();
+        self.ordinary.tick();
     }
 
     fn ring(&self, notable: bool) -> &Ring {
         if notable { &self.notable } else { &self.ordinary }
     }
 
-    /// Returns whether a decision at `at` is to be kept.
+    /// Returns whether a decision is to be kept.
     #[inline(always)]
-    pub(crate) fn admits(&self, notable: bool, at: Instant) -> bool {
-        self.ring(notable).window.admits(at)
+    pub(crate) fn admits(&self, notable: bool) -> bool {
+        self.ring(notable).admits()
     }
 
     pub(super) fn keep(&self, notable: bool, line: Vec<u8>) {
@@ -104,7 +127,6 @@ impl fmt::Debug for Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::clock;
 
     fn line(id: &str, more: usize) -> Vec<u8> {
         format!("{{\"request_id\":\"{id}\",\"path\":\"/{}\"}}\n", "x".repeat(more)).into_bytes()
@@ -112,7 +134,7 @@ mod tests {
 
     #[test]
     fn latest_decision_about_an_id_is_found_in_both_rings() {
-        let recent = Recent::new(clock::now());
+        let recent = Recent::new();
         recent.keep(false, line("a", 1));
         recent.keep(false, line("a", 2));
         recent.keep(true, line("b", 3));
@@ -126,7 +148,7 @@ mod tests {
 
     #[test]
     fn rings_are_bounded_by_number_and_bytes_and_apart() {
-        let recent = Recent::new(clock::now());
+        let recent = Recent::new();
         recent.keep(true, line("notable", 0));
         (0..=MAX_KEPT).for_each(|at| recent.keep(false, line(&at.to_string(), 0)));
         assert!(recent.find("0").is_none() && recent.find("1").is_some() && recent.find("notable").is_some());
@@ -139,12 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn second_keeps_a_hundred_of_each_kind() {
-        let now = clock::now();
-        let recent = Recent::new(now);
+    fn burst_takes_all_the_credit_and_each_tick_gives_some_back() {
+        let recent = Recent::new();
         for notable in [false, true] {
-            let kept = (0..1000).filter(|_| recent.admits(notable, now)).count();
-            assert_eq!(kept, KEPT_A_SECOND as usize);
+            let kept = || (0..1000).filter(|_| recent.admits(notable)).count() as u32;
+            assert_eq!(kept(), MAX_CREDIT);
+            recent.tick();
+            assert_eq!(kept(), CREDIT_A_TICK);
+            (0..1000).for_each(|_| recent.tick());
+            assert_eq!(kept(), MAX_CREDIT);
         }
     }
 }

@@ -65,7 +65,7 @@ impl RequestRecord {
         let recorded = info.trace.as_ref().is_some_and(Trace::is_recorded);
         let tailed = self.is_tailed();
         let notable = failed || status.as_u16() >= 400 || duration >= info.snapshot.policy.log.slow;
-        let kept = self.sink.shared_state.recent.admits(notable, now).then_some(Kept { notable });
+        let kept = self.sink.shared_state.recent.admits(notable).then_some(Kept { notable });
         let is_reported = logged || recorded || tailed || kept.is_some();
         is_reported.then_some(Completion { at: now, duration, status, failed, logged, tailed, kept })
     }

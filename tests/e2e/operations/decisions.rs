@@ -127,7 +127,7 @@ fn failures_are_kept_while_ordinary_requests_displace_each_other() {
     let broken = pillion.get("/broken");
     explained(&pillion, &broken);
     let mut client = connect(pillion.http);
-    // At most a thousand of these are kept, and a hundred in each second.
+    // At most a thousand of these are kept, and about a hundred in each second.
     let ids: Vec<String> = (0..1100)
         .map(|_| {
             std::io::Write::write_all(&mut client, b"GET /stored/1 HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
