@@ -116,8 +116,9 @@ impl Words {
         };
         self.say("cache", handling.to_owned());
         if let Some(word) = decision["not_stored"].as_str() {
+            let part = if decision["cache"] == "bypass" { "reason" } else { "not stored" };
             let why = layer::not_stored_sentence(word).map_or_else(String::new, |why| format!(": {why}"));
-            self.say("not stored", format!("{word}{why}"));
+            self.say(part, format!("{word}{why}\nsee docs/why-not-cached.md#reason-{word}"));
         }
     }
 
@@ -196,7 +197,13 @@ mod tests {
             (
                 json!({ "cache": "miss", "not_stored": "no-lifetime" }),
                 "not stored",
-                "no-lifetime: neither the response nor the route gives it a freshness lifetime",
+                "no-lifetime: neither the response nor the route gives it a freshness lifetime\n\
+                see docs/why-not-cached.md#reason-no-lifetime",
+            ),
+            (
+                json!({ "cache": "bypass", "not_stored": "scope-off" }),
+                "reason",
+                "scope-off: the route has scope \"off\"\nsee docs/why-not-cached.md#reason-scope-off",
             ),
             (json!({}), "upstream", "not asked"),
             (

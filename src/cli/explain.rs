@@ -107,7 +107,8 @@ fn decided(admin: &Admin, id: &str) -> u8 {
     };
     let mut text = String::new();
     for part in parts {
-        let member = |name: &str| printable(part[name].as_str().unwrap_or("-"));
+        let lines = |name: &str| part[name].as_str().unwrap_or("-").lines();
+        let member = |name: &str| lines(name).map(printable).collect::<Vec<_>>().join("\n");
         say(&mut text, &member("part"), &member("text"));
     }
     // A reader such as `head` may have closed the pipe, which is no error.

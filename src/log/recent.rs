@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ struct Ring {
     /// Decisions that may be kept now.
     credit: AtomicU32,
     /// The lines, and the sum of their bytes.
-    lines: Mutex<(VecDeque<Box<[u8]>>, usize)>,
+    lines: Mutex<(VecDeque<Arc<[u8]>>, usize)>,
 }
 
 impl Ring {
@@ -58,23 +58,22 @@ impl Ring {
             *bytes -= lines.pop_front().map_or(0, |line| line.len());
         }
         *bytes += line.len();
-        lines.push_back(line.into_boxed_slice());
+        lines.push_back(line.into());
     }
 
     /// Returns the latest decision about a request with this id.
     fn find(&self, id: &str) -> Option<Value> {
-        let is_it = |line: &[u8]| {
+        // Searches a copy, so that no worker waits for the search.
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
+        lines.iter().rev().filter(|line| may_be_about(line, id)).find_map(|line| {
             let document: Value = serde_json::from_slice(line).ok()?;
             (document["request_id"] == id).then_some(document)
-        };
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = lines.0.iter().rev().find(|line| is_about(line, id));
-        found.and_then(|line| is_it(line))
+        })
     }
 }
 
-/// Returns whether a line has the id as one of its values, without parsing the line.
-fn is_about(line: &[u8], id: &str) -> bool {
+/// Returns whether a line may be that of the request with this id, without parsing the line.
+fn may_be_about(line: &[u8], id: &str) -> bool {
     let member = format!("\"request_id\":\"{id}\"");
     line.windows(member.len()).any(|part| part == member.as_bytes())
 }

@@ -298,6 +298,50 @@ fn reader_that_is_too_slow_loses_lines_and_is_told_and_requests_go_on() {
 }
 
 #[test]
+fn reader_that_takes_nothing_is_ended() {
+    let app = Script::answering(|_| ok("fine"));
+    let pillion = Config::new(app.address)
+        .server("send_timeout", "500ms")
+        .route("GET /stored/{id}", "cache = { ttl = \"1h\", scope = \"shared\" }")
+        .start();
+    let mut reader = TcpStream::connect(pillion.admin).unwrap();
+    std::io::Write::write_all(&mut reader, b"GET /tail HTTP/1.0\r\nhost: localhost\r\n\r\n").unwrap();
+    eventually("the reader is there", || (pillion.metric("pillion_tail_readers") == 1.0).then_some(()));
+    let long = "x".repeat(8000);
+    let request = format!("GET /stored/1?x={long} HTTP/1.1\r\nhost: test\r\n\r\n");
+    let mut client = connect(pillion.http);
+    eventually("the reader is ended", || {
+        for _ in 0..100 {
+            std::io::Write::write_all(&mut client, request.as_bytes()).unwrap();
+            assert_eq!(read_answer(&mut client).status, 200);
+        }
+        (pillion.metric("pillion_tail_readers") == 0.0).then_some(())
+    });
+}
+
+#[test]
+fn burst_beyond_a_thousand_a_second_is_sampled_and_told() {
+    let (pillion, _app) = started("access = \"off\"");
+    let tail = Tail::start(&pillion, &["--path", "/stored/*"]);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut client = connect(pillion.http);
+                let request = b"GET /stored/1 HTTP/1.1\r\nhost: test\r\n\r\n".repeat(50);
+                eventually("lines are not shown", || {
+                    std::io::Write::write_all(&mut client, &request).unwrap();
+                    (0..50).for_each(|_| assert_eq!(read_answer(&mut client).status, 200));
+                    tail.text().contains(" more not shown").then_some(())
+                });
+            });
+        }
+    });
+    let text = tail.text();
+    let shown = text.lines().filter(|line| line.contains(" /stored/1 ")).count();
+    assert!(shown > 100, "{shown} lines of\n{text}");
+}
+
+#[test]
 fn lines_not_shown_are_counted_in_words() {
     let app = Script::new(|mut tcp| {
         // Reads the command's request, and responds as the admin listener would.
