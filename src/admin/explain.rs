@@ -108,7 +108,7 @@ impl Words {
             Some("revalidated") => "revalidated: served from a stored response that the upstream confirmed",
             Some("collapsed") => "collapsed: served from a response that another request fetched",
             Some("miss") => "miss: no stored response fits the request",
-            Some("expired") => "expired: the stored response is not usable any more",
+            Some("expired") => "expired: the stored response was stale or invalidated",
             Some("bypass") => "bypass: the cache is not used for this request",
             Some("write") => "write: the request may change something, so it goes to the upstream",
             Some("purge") => "purge: the request purges stored responses",
