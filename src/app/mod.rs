@@ -52,6 +52,7 @@ use crate::server::worker::Shared;
 use crate::server::workers::Workers;
 use crate::state::live_policy::{LivePolicy, SharedState, Snapshot};
 use crate::state::maintenance::Maintenance;
+use crate::state::warming::{self, Warming};
 use crate::trace::{self, Spans};
 use crate::upstream::{Collected, Registry};
 pub(crate) use environment::environment;
@@ -285,6 +286,8 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
     let shared = fleet::limits(policy, fleet.as_deref(), redis.as_ref());
     let limiter = Arc::new(Limiter::new(policy.limits.max_keys, clock::now()).with_shared(shared));
     metrics.collect(Box::new(limits::Collected(limiter.clone())));
+    let warming: Arc<Warming> = Arc::default();
+    metrics.collect(Box::new(warming::Collected(warming.clone())));
     metrics.generation.set(1);
     let maintenance = Arc::new(Maintenance::new(metrics.maintenance.clone()));
     let heartbeats = Arc::new(Heartbeats::new(policy.server.workers, clock::now()));
@@ -302,6 +305,7 @@ fn shared_state(policy: &Policy, mut metrics: Metrics) -> SharedState {
         copies,
         own_writes,
         limiter,
+        warming,
         performance,
         maintenance,
         heartbeats,

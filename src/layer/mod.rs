@@ -22,6 +22,7 @@ pub(crate) mod stack;
 #[cfg(test)]
 mod testing;
 mod underscores;
+pub(crate) mod warm;
 
 use crate::limit::cells::Kind;
 use crate::limit::counters::Verdict;

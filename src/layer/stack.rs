@@ -51,15 +51,30 @@ where
     S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
     S::Future: Unpin + 'static,
 {
-    let others = Others { copies: shared_state.copies.clone(), own_writes: shared_state.own_writes.clone() };
-    // Serves stored responses, stores new ones, and invalidates.
-    let stack = CacheLayer::new(upstream, shared_state.cache.clone(), others);
-    // Outside of the cache, so that stored and new responses are treated alike.
-    let stack = Represent(stack);
     // Before any work is done for a request that may be refused.
-    let stack = Limit::new(stack, shared_state.limiter.clone());
+    let stack = Limit::new(cached(upstream, shared_state), shared_state.limiter.clone());
     // Everything below uses the route found here.
     let stack = Route(stack);
     // Inside observe, so that errors are counted like other responses.
     Rescue(stack)
+}
+
+/// Builds the same without limits, for requests that no client sends.
+pub(super) fn without_limits(
+    parts: &Parts,
+) -> impl Service<Observed, Response = Response<Body>, Error = Infallible, Future: Unpin> + Clone + use<> {
+    Rescue(Route(cached(Forward::new(parts.pool.clone()), &parts.shared_state)))
+}
+
+/// Builds the layers that serve and store.
+fn cached<S>(upstream: S, shared_state: &SharedState) -> Represent<CacheLayer<S>>
+where
+    S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
+    S::Future: Unpin + 'static,
+{
+    let others = Others { copies: shared_state.copies.clone(), own_writes: shared_state.own_writes.clone() };
+    // Serves stored responses, stores new ones, and invalidates.
+    let stack = CacheLayer::new(upstream, shared_state.cache.clone(), others);
+    // Outside of the cache, so that stored and new responses are treated alike.
+    Represent(stack)
 }

@@ -28,6 +28,7 @@ pub(crate) mod template;
 mod tracing;
 pub(crate) mod underscores;
 mod upstream;
+mod warm;
 pub(crate) mod when;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub(crate) use fleet::{Carrier, Copies, CopiesPolicy, FleetPolicy, WRITTEN};
 use limits::LimitPolicy;
 use maintenance::MaintenancePolicy;
 use notice::Notice;
+pub(crate) use warm::Warmed;
 
 pub(crate) use compression::CompressionPolicy;
 pub(crate) use etag::EtagPolicy;
@@ -74,6 +76,8 @@ pub(crate) struct Policy {
     pub purge_from: Vec<IpNet>,
     /// The rules in `[[invalidate]]`, in configured order.
     pub invalidate: Vec<Arc<InvalidateRule>>,
+    /// The responses in `[[warm]]`, each with its host.
+    pub warm: Vec<Warmed>,
     pub limits: LimitPolicy,
     /// The processes that share a Redis with this one.
     pub fleet: Option<FleetPolicy>,

@@ -16,7 +16,7 @@ use super::handoff::{Command, WorkerHandle, serve};
 use super::listener::{Acceptor, Bound};
 use super::worker::{Shared, Worker};
 use crate::layer::record::{self, Sink};
-use crate::layer::stack;
+use crate::layer::{stack, warm};
 use crate::log::{AccessLog, Writer};
 use crate::metrics::WORKER;
 use crate::runtime::clock;
@@ -119,6 +119,10 @@ async fn run(
     });
     let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), shared_state };
     let lifecycle = Rc::new(Lifecycle::default());
+    if index == 0 {
+        // One worker keeps what all have.
+        tokio::task::spawn_local(warm::run(parts.clone(), lifecycle.clone()));
+    }
     let worker = Rc::new(Worker {
         view: RefCell::new(view),
         parts,

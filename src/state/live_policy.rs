@@ -22,6 +22,7 @@ use crate::rendering::json_text::EscapedText;
 use crate::represent::counters::Counters;
 use crate::state::maintenance::Maintenance;
 use crate::state::route_digest;
+use crate::state::warming::Warming;
 use crate::trace::Spans;
 use crate::upstream::Upstream;
 
@@ -45,6 +46,8 @@ pub(crate) struct SharedState {
     /// What clients read after their own writes, if the configuration cares.
     pub own_writes: Option<Arc<OwnWrites>>,
     pub limiter: Arc<Limiter>,
+    /// What `[[warm]]` knows of clients.
+    pub warming: Arc<Warming>,
     pub performance: Arc<Performance>,
     pub maintenance: Arc<Maintenance>,
     /// Time of the last heartbeat of every worker.

@@ -3,3 +3,4 @@
 pub(crate) mod live_policy;
 pub(crate) mod maintenance;
 pub(crate) mod route_digest;
+pub(crate) mod warming;

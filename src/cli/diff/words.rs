@@ -76,6 +76,7 @@ fn name(subject: &Subject) -> String {
         Subject::File => "the file".to_owned(),
         Subject::Route(matched) => format!("route {matched}"),
         Subject::Invalidate(on) => format!("[[invalidate]] {on}"),
+        Subject::Warm(paths) => format!("[[warm]] {paths}"),
         Subject::Unmatched => "requests that match no route".to_owned(),
     }
 }

@@ -49,7 +49,8 @@ impl Listing {
 
     /// The settings outside of arrays of tables, by their full names.
     pub(super) fn outside(&self) -> Named<'_> {
-        let is_inside = |key: &str| place(key, "routes").or(place(key, "invalidate")).is_some();
+        let is_inside =
+            |key: &str| ["routes", "invalidate", "warm"].iter().any(|array| place(key, array).is_some());
         let outside = self.settings.iter().filter(|listed| !is_inside(&listed.key));
         outside.map(|listed| (listed.key.as_str(), listed)).collect()
     }
@@ -95,7 +96,9 @@ impl Item<'_> {
 
     /// Its name for people.
     pub(super) fn name(&self) -> String {
-        let matched = self.settings.get("match").or_else(|| self.settings.get("on"));
+        // Rules of [[invalidate]] have paths too.
+        let names = ["match", "on", "paths"];
+        let matched = names.iter().find_map(|name| self.settings.get(name));
         let text = match matched.map(|listed| &listed.value) {
             Some(Json::String(text)) => text.clone(),
             Some(Json::Array(all)) => all.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(", "),

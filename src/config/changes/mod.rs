@@ -32,6 +32,8 @@ pub(crate) enum Subject {
     Route(String),
     /// A rule of `[[invalidate]]`, by its `on`.
     Invalidate(String),
+    /// One of `[[warm]]`, by its paths.
+    Warm(String),
     /// Requests that match no route.
     Unmatched,
 }
@@ -94,6 +96,8 @@ pub(crate) struct Change {
 pub(crate) struct Pairing {
     routes: Vec<(usize, usize)>,
     invalidate: Vec<(usize, usize)>,
+    /// Nothing tells these apart, so they are compared in their order.
+    warm: Vec<(usize, usize)>,
     /// The places of requests that match no route.
     unmatched: (usize, usize),
 }
@@ -106,6 +110,7 @@ impl Pairing {
         Pairing {
             routes: order::pairs(&identities(&before), &identities(&after)),
             invalidate: order::pairs(&rules(old), &rules(new)),
+            warm: (0..old.items("warm").len().min(new.items("warm").len())).map(|at| (at, at)).collect(),
             unmatched: (before.len(), after.len()),
         }
     }
@@ -130,6 +135,7 @@ pub(crate) fn changes(old: &Listing, new: &Listing, pairing: &Pairing, differing
     lister.array("routes", old, new, &pairing.routes, Subject::Route);
     lister.unmatched(pairing.unmatched.0);
     lister.array("invalidate", old, new, &pairing.invalidate, Subject::Invalidate);
+    lister.array("warm", old, new, &pairing.warm, Subject::Warm);
     lister.changes
 }
 

@@ -33,7 +33,7 @@ fn told(old: &str, new: &str) -> Vec<String> {
 fn shown(change: &Change) -> String {
     let subject = match &change.subject {
         Subject::File => String::new(),
-        Subject::Route(name) | Subject::Invalidate(name) => format!("{name}: "),
+        Subject::Route(name) | Subject::Invalidate(name) | Subject::Warm(name) => format!("{name}: "),
         Subject::Unmatched => "unmatched: ".to_owned(),
     };
     let value = |value: &Option<Json>| value.as_ref().map_or("-".to_owned(), Json::to_string);

@@ -17,6 +17,7 @@ mod server;
 mod simple_keys;
 mod tracing;
 mod upstream;
+mod warm;
 mod warnings;
 mod when;
 
@@ -88,6 +89,7 @@ pub(super) fn policy(
     let cache = compiler.cache(&file);
     let purge_from = compiler.networks("cache.purge_from", &file.cache.purge_from);
     let invalidate = compiler.invalidate(&file, routes.as_ref());
+    let warm = compiler.warm(&file, routes.as_ref());
     let fleet = compiler.redis(&file);
     let health = compiler.health(&file);
     let maintenance = compiler.maintenance(&file);
@@ -110,6 +112,7 @@ pub(super) fn policy(
             keys,
             cache,
             invalidate,
+            warm,
             limits,
             fleet,
             health,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cache::invalidation::Mode;
 use crate::cache::settings::{Override, Refresh, Scope};
 use crate::config::diagnostic::{Diagnostics, Span};
-use crate::config::keys::{cache, identity, invalidate, jwt, route_cache};
+use crate::config::keys::{cache, identity, invalidate, jwt, route_cache, warm};
 use crate::config::table_reader::{AutoOr, Section, Size, Spanned};
 use crate::config::value::{EMPTY, Node, Table, Value};
 use crate::policy::login_redirect::OnRedirect;
@@ -160,6 +160,38 @@ pub(super) fn read_route_cache(table: &Table, span: Span, p: &mut Diagnostics) -
     };
     s.finish(p);
     cache
+}
+
+/// One of `[[warm]]` in the configuration.
+pub(crate) struct Warm {
+    pub span: Span,
+    pub paths: Vec<Spanned<String>>,
+    pub hosts: Vec<Spanned<String>>,
+    pub every: Option<Spanned<Duration>>,
+}
+
+pub(super) fn read_warm(node: Option<&Node>, p: &mut Diagnostics) -> Vec<Warm> {
+    let Some(node) = node else { return Vec::new() };
+    let Value::Array(items) = &node.value else {
+        p.at(&node.span, format!("warm is {}", node.value.shown())).help("expected [[warm]] tables");
+        return Vec::new();
+    };
+    let mut all = Vec::with_capacity(items.len());
+    for item in items {
+        let Value::Table(table) = &item.value else {
+            p.at(&item.span, format!("one of warm is {}", item.value.kind())).help("expected a table");
+            continue;
+        };
+        let mut s = Section::new("warm", table);
+        all.push(Warm {
+            span: item.span.clone(),
+            paths: s.read(&warm::PATHS, p),
+            hosts: s.read(&warm::HOSTS, p),
+            every: s.read(&warm::EVERY, p),
+        });
+        s.finish(p);
+    }
+    all
 }
 
 pub(super) fn read_invalidate(node: Option<&Node>, p: &mut Diagnostics) -> Vec<Invalidate> {

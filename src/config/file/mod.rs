@@ -19,7 +19,7 @@ use crate::config::table_reader::{AutoOr, FromNode as _, Section, Size, Spanned}
 use crate::config::value::{EMPTY, Node, Table, Value};
 use crate::policy::underscores::Underscores;
 
-pub(super) use cache::{Cache, Identity, Invalidate, Jwt, RouteCache};
+pub(super) use cache::{Cache, Identity, Invalidate, Jwt, RouteCache, Warm};
 pub(super) use content::{Compression, Etag};
 pub(super) use limits::{ApiKey, Limit, RateLimit, RouteLimits, read_keys};
 pub(super) use observe::{Health, Log, Maintenance, Metrics, Tracing};
@@ -39,6 +39,7 @@ pub(super) struct File {
     pub identity: Identity,
     pub cache: Cache,
     pub invalidate: Vec<Invalidate>,
+    pub warm: Vec<Warm>,
     pub rate_limit: RateLimit,
     pub redis: Option<Redis>,
     pub health: Health,
@@ -192,6 +193,7 @@ pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
         cache::read_identity(root.table(root::IDENTITY.name, problems).map(|(table, _)| table), problems);
     let cache = cache::read_cache(root.table(root::CACHE.name, problems).map(|(table, _)| table), problems);
     let invalidate = cache::read_invalidate(root.node(root::INVALIDATE.name), problems);
+    let warm = cache::read_warm(root.node(root::WARM.name), problems);
     let rate_limit = limits::read_rate_limit(
         root.table(root::RATE_LIMIT.name, problems).map(|(table, _)| table),
         problems,
@@ -222,6 +224,7 @@ pub(super) fn read(table: &Table, problems: &mut Diagnostics) -> File {
         identity,
         cache,
         invalidate,
+        warm,
         rate_limit,
         redis,
         health,

@@ -142,6 +142,17 @@ const REDIRECTS: [(&str, OnRedirect); 3] =
     [("auto", OnRedirect::Auto), ("always", OnRedirect::Always), ("never", OnRedirect::Never)];
 
 table! {
+    /// One of `[[warm]]`.
+    warm, in caching, requires ["paths"];
+    PATHS "paths": Texts = texts(&[]), Reload,
+        "Paths, with their query, whose responses are fetched before a client asks for them.";
+    HOSTS "hosts": Texts = texts(&[]), Reload,
+        "Hosts for which they are fetched, with https:// in front where clients use that; by default those that clients ask for.";
+    EVERY "every": Optional<Duration> = optional_duration(false), Reload,
+        "Interval at which they are fetched anew, beside when they are invalidated or soon not fresh any more.";
+}
+
+table! {
     /// One of `[[invalidate]]`.
     invalidate, in caching, requires ["on"];
     ON "on": Optional<String> = TEXT, Reload,

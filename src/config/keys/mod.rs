@@ -17,7 +17,7 @@ mod routes;
 mod sections;
 mod upstreams;
 
-pub(crate) use caching::{cache, invalidate, route_cache};
+pub(crate) use caching::{cache, invalidate, route_cache, warm};
 pub(crate) use content::{compression, etag};
 pub(crate) use credentials::{identity, jwt};
 pub(crate) use declare::{Apply, Bounds, Declared, Form, Key, Table};

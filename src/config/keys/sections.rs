@@ -1,6 +1,6 @@
 //! The sections of the file.
 
-use super::caching::{cache, invalidate};
+use super::caching::{cache, invalidate, warm};
 use super::content::{compression, etag};
 use super::credentials::identity;
 use super::declare::table;
@@ -33,6 +33,8 @@ table! {
         "The response cache.";
     INVALIDATE "invalidate": Tables = Tables(&invalidate::TABLE), Reload,
         "Rules by which writes invalidate stored responses.";
+    WARM "warm": Tables = Tables(&warm::TABLE), Reload,
+        "Responses that are fetched before a client asks for them.";
     RATE_LIMIT "rate_limit": Sub = Sub(&rate_limit::TABLE), Reload,
         "Request limits for each client key, by its tier.";
     REDIS "redis": Switch = Switch(&redis::TABLE), Restart,

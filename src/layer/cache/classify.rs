@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::cache::Cache;
 use crate::cache::fragment::is_fragment;
@@ -22,6 +22,7 @@ use crate::identity::unlisted;
 use crate::layer::routed::Routed;
 use crate::policy::Policy;
 use crate::policy::cache::is_safe;
+use crate::state::warming::Vantage;
 
 /// Returns the fields in which a trusted proxy reports how the client reached it, which upstreams build links from. The
 /// field with the client's address is not one of them.
@@ -33,6 +34,30 @@ fn told(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut told: Vec<HeaderName> = headers.keys().filter(is_told).cloned().collect();
     told.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     told
+}
+
+/// Returns how the client of a request reached this process.
+pub(super) fn vantage(routed: &Routed) -> Vantage {
+    let headers = routed.request.headers();
+    let trusted = routed.record.info.snapshot.policy.server.trusts(routed.peer.address.ip());
+    let mut fields = Vec::new();
+    if trusted {
+        for name in told(headers) {
+            fields.extend(headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
+        }
+        let elements = forwarded::without_addresses(headers);
+        if let Ok(elements) = HeaderValue::from_bytes(&elements)
+            && !elements.is_empty()
+        {
+            fields.push((header::FORWARDED, elements));
+        }
+    }
+    Vantage {
+        tls: routed.peer.tls,
+        host: host::text(headers).to_owned(),
+        proxy: trusted.then_some(routed.peer.address),
+        told: fields,
+    }
 }
 
 /// Maximum length of a cache key in bytes; longer keys are not worth their memory.

@@ -167,6 +167,9 @@ where
     }
 
     fn missing(&self, routed: &Routed, read: Box<Lookup>, why: FwdReason) -> Miss {
+        if !routed.record.info.snapshot.policy.warm.is_empty() {
+            routed.record.warming().note(|| classify::vantage(routed));
+        }
         let pending = self.may_ask_fleet(routed, &read);
         if !pending {
             routed.record.cache_counters().count(Event::Miss);

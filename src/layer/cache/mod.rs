@@ -31,7 +31,7 @@ mod stale_if_error;
 mod stored_response;
 #[cfg(test)]
 mod tests;
-mod unattended;
+pub(super) mod unattended;
 mod uncounted;
 mod watched_body;
 pub(super) mod webdav;

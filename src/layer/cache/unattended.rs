@@ -32,7 +32,7 @@ pub(super) fn max_unattended(record: &RequestRecord) -> usize {
 }
 
 /// Reads a response that no client reads to its end, for the sake of the invalidation or the store that waits for it.
-pub(super) async fn to_its_end(mut body: Body) {
+pub(crate) async fn to_its_end(mut body: Body) {
     if body.is_endless() || body.is_tunnel() {
         return;
     }

@@ -38,6 +38,7 @@ use crate::memory::buffers::{BufferReservation, ClientSlot, Room};
 use crate::policy::RoutePolicy;
 use crate::represent::counters::Counters;
 use crate::runtime::clock::{self, Instant};
+use crate::state::warming::Warming;
 use cache::CacheOutcome;
 use error::ErrorOutcome;
 use limit::LimitOutcome;
@@ -155,6 +156,11 @@ impl RequestRecord {
     /// Returns the time by the wall clock at which the request is decided about.
     pub(crate) fn wall(&self) -> SystemTime {
         self.sink.wall.unwrap_or_else(clock::wall)
+    }
+
+    /// Returns what `[[warm]]` knows of clients.
+    pub(crate) fn warming(&self) -> &Warming {
+        &self.sink.shared_state.warming
     }
 
     /// Returns the policy of the request's route.

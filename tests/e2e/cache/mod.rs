@@ -9,5 +9,6 @@ mod reuse;
 mod tokens;
 pub(crate) mod tools;
 mod tripwire;
+mod warm;
 mod webdav;
 mod writes;

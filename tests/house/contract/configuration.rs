@@ -8,7 +8,7 @@ use super::Facts;
 /// Tables that must be present to list their keys. NAME stands for names that users choose.
 const TABLES: &str = "\
 [server.tls]\ncertificates = [{}]\n[upstream]\n[upstreams.NAME]\n[identity.jwt]\n[[routes]]\nredirect = {}\ndeprecated = {}\n\
-limits = []\nwhen = {}\ncache = { key_query = [] }\n[[invalidate]]\n[rate_limit.tiers.NAME.limits.NAME]\n[redis]\n";
+limits = []\nwhen = {}\ncache = { key_query = [] }\n[[invalidate]]\n[[warm]]\n[rate_limit.tiers.NAME.limits.NAME]\n[redis]\n";
 
 const KEYS: &str = "[[keys]]\n[keys.limits.NAME]\n";
 
