@@ -11,6 +11,7 @@ use crate::cache::invalidation::Mode;
 use crate::cache::key;
 use crate::cache::store::Entry;
 use crate::cache::store::stored::StoredResponse;
+use crate::fleet::copies::Peek;
 use crate::log::{Secrets, masked};
 use crate::policy::path;
 use crate::policy::secrets::NO_SECRET_SEGMENTS;
@@ -134,7 +135,7 @@ pub(super) fn stats(control: &Control) -> Value {
 }
 
 /// Handles `GET /cache/lookup?url=`: lists stored responses that match a URL, without their content.
-pub(super) fn lookup(control: &Control, parameters: &[(String, String)]) -> Report {
+pub(super) async fn lookup(control: &Control, parameters: &[(String, String)]) -> Report {
     let given = parameters.iter().find(|(name, _)| name == "url");
     let (_, given) =
         given.ok_or_else(|| refused("the parameter url is missing; give a path, or a URL with its host"))?;
@@ -152,7 +153,42 @@ pub(super) fn lookup(control: &Control, parameters: &[(String, String)]) -> Repo
     };
     let found = cache.store.find(MAX_SHOWN, fits);
     let shown: Vec<Value> = found.iter().map(|(key, entry)| entry_shown(control, key, entry)).collect();
-    Ok(json!({ "url": given, "found": shown }))
+    let mut document = json!({ "url": given, "found": shown });
+    if let Some((_, text)) = parameters.iter().find(|(name, _)| name == "key") {
+        let key = from_hex(text).ok_or_else(|| refused("the parameter key is not in hexadecimal"))?;
+        document["redis"] = in_redis(control, &key).await;
+    }
+    Ok(document)
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()?;
+    let pairs = digits.chunks_exact(2);
+    pairs.remainder().is_empty().then(|| pairs.map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+/// Says what Redis has under a cache key.
+async fn in_redis(control: &Control, key: &[u8]) -> Value {
+    let Some(copies) = &control.shared_state.copies else { return json!({ "result": "off" }) };
+    match copies.peek(key).await {
+        Ok(Peek::Response { age, lifetime, left, position, status, content }) => json!({
+            "result": "hit",
+            "age": age.as_secs(),
+            "ttl": i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX).saturating_sub_unsigned(age.as_secs()),
+            "kept_for": left.as_secs(),
+            "position": position.to_string(),
+            "status": status.as_u16(),
+            "content_bytes": content,
+        }),
+        Ok(Peek::Names(names)) => json!({
+            "result": "varies",
+            "vary": names.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+        }),
+        Err(read) => json!({ "result": read.as_str() }),
+    }
 }
 
 fn entry_shown(control: &Control, key: &[u8], entry: &Entry) -> Value {

@@ -219,7 +219,10 @@ pub(super) const ENDPOINTS: [Endpoint; 31] = [
         Action::CacheLookup,
         Guard::Operator,
         "Stored responses of a URL: variants, age, lifetime, tags, size, hits; never content",
-        &[("url", "path or URL", Takes::Required)],
+        &[
+            ("url", "path or URL", Takes::Required),
+            ("key", "cache key in hexadecimal, which is also looked for in Redis", Takes::Text),
+        ],
         JSON,
     ),
     endpoint(

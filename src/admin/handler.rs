@@ -151,7 +151,7 @@ impl Handler {
             Action::Explain => told(explain::explain(control, &parameters)),
             Action::Tail => self.tail(&parameters),
             Action::CacheStats => document(StatusCode::OK, &cache::stats(control)),
-            Action::CacheLookup => told(cache::lookup(control, &parameters)),
+            Action::CacheLookup => told(cache::lookup(control, &parameters).await),
             Action::CachePurge => {
                 let form = match content(body, MAX_FORM).await {
                     Ok(form) => form,

@@ -149,6 +149,19 @@ pub(super) const CACHE_LOOKUP: Shape = Object(&[
         ])),
         Always,
     ),
+    ("redis", IN_REDIS, Sometimes),
+]);
+
+/// What Redis has under a cache key.
+const IN_REDIS: Shape = Object(&[
+    ("result", OneOf(&["hit", "miss", "late", "unknown", "unreadable", "failed", "varies", "off"]), Always),
+    ("age", Integer, Sometimes),
+    ("ttl", Integer, Sometimes),
+    ("kept_for", Integer, Sometimes),
+    ("position", Text, Sometimes),
+    ("status", Integer, Sometimes),
+    ("content_bytes", Integer, Sometimes),
+    ("vary", List(&Text), Sometimes),
 ]);
 
 /// The document of `POST /cache/purge`.

@@ -118,14 +118,22 @@ fn decided(admin: &Admin, id: &str) -> u8 {
 
 /// Appends the state of a running Pillion: stored responses and the caller's quota.
 fn live(options: &Options, facts: &Facts, text: &mut String) -> u8 {
-    let ask = |path: &str, value: &str| -> Result<Value, u8> {
-        let response = options.admin.ask(&format!("{path}{}", super::control::encoded(value)));
+    let ask = |path: &str, value: &str, further: &str| -> Result<Value, u8> {
+        let response = options.admin.ask(&format!("{path}{}{further}", super::control::encoded(value)));
         let response = response.map_err(|why| fail(FAILED, &why))?;
         Ok(serde_json::from_str(&response).unwrap_or_default())
     };
     if let Some(key) = facts.read().and_then(|read| read.stored.as_ref()) {
-        match ask("/cache/lookup?url=", &format!("http://{}{}", key.host, key.target)) {
-            Ok(found) => stored(&found, key, text),
+        let url = format!("http://{}{}", key.host, key.target);
+        // A key with a principal is the process's only where both hash alike.
+        let hex = facts.read().filter(|_| !matches!(key.whose, Whose::Unknown)).map(|read| &read.key);
+        let hex: String = hex.iter().flat_map(|key| key.iter()).map(|byte| format!("{byte:02x}")).collect();
+        let further = if hex.is_empty() { String::new() } else { format!("&key={hex}") };
+        match ask("/cache/lookup?url=", &url, &further) {
+            Ok(found) => {
+                stored(&found, key, text);
+                in_redis(&found["redis"], text);
+            }
             Err(failed) => return failed,
         }
     }
@@ -143,7 +151,7 @@ fn live(options: &Options, facts: &Facts, text: &mut String) -> u8 {
             return OK;
         }
     };
-    match ask("/limits/status?key=", &key) {
+    match ask("/limits/status?key=", &key, "") {
         Ok(found) => stands(&found, limits, text),
         Err(failed) => return failed,
     }
@@ -193,6 +201,29 @@ fn stored(found: &Value, key: &StoredView, text: &mut String) {
         (_, false, 0) => {}
         (_, false, _) => say(text, "stored", &rest),
     }
+}
+
+/// Appends what Redis has for this request, where the processes of a fleet share responses.
+fn in_redis(found: &Value, text: &mut String) {
+    let seconds = |name: &str| found[name].as_i64().unwrap_or_default();
+    let said = match found["result"].as_str() {
+        None | Some("off") => return,
+        Some("hit") => format!(
+            "a response with status {} and {} bytes, {} s old, fresh for {} s, kept for {} s; valid from position {}",
+            found["status"],
+            found["content_bytes"],
+            seconds("age"),
+            seconds("ttl"),
+            seconds("kept_for"),
+            found["position"].as_str().unwrap_or("?"),
+        ),
+        Some("miss") => "nothing".to_owned(),
+        Some("varies") => format!("responses that vary with {}", found["vary"]),
+        Some("late") => "unknown: it did not respond in time".to_owned(),
+        Some("unreadable") => "something that cannot be read, so it is not used".to_owned(),
+        Some(other) => format!("unknown: {other}"),
+    };
+    say(text, "in Redis", &said);
 }
 
 /// Appends the caller's standing with the quotas of this request, and whether the request would be allowed.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, StatusCode};
 
 use self::copies_counters::{CopiesCounters, Read};
 use self::value::{Received, Value};
@@ -50,6 +50,25 @@ pub(crate) struct Found {
     /// Where the invalidation clock of this process stood when the response was fetched, or before: whatever was stamped
     /// from there on counts.
     pub number: u64,
+}
+
+/// What Redis has under a cache key, for people.
+#[derive(Debug)]
+pub(crate) enum Peek {
+    Response {
+        age: Duration,
+        /// Freshness lifetime.
+        lifetime: Duration,
+        /// How long Redis still keeps it.
+        left: Duration,
+        /// The position up to which its writer had applied the log when its fetch began.
+        position: StreamId,
+        status: StatusCode,
+        /// Size of its content in bytes.
+        content: usize,
+    },
+    /// The fields that its responses vary with.
+    Names(Vec<HeaderName>),
 }
 
 /// The stored responses of a fleet; see the head of the file.
@@ -169,12 +188,24 @@ impl Copies {
         };
         let Value::Response(received) = value else { return Err(Read::Unreadable) };
         let number = self.number_at(position).ok_or(Read::Unknown)?;
-        // By either clock: that of the writer may be wrong, and Redis may have been told late.
-        let times = received.times;
-        let by_wall = clock::unix_at(clock::now()).saturating_sub(times.wall);
-        let by_redis = times.kept.saturating_sub(left);
-        let age = times.age + by_wall.max(by_redis) + clock::now().saturating_duration_since(began);
+        let age = age(&received, left) + clock::now().saturating_duration_since(began);
         Ok(Found { received, age, number })
+    }
+
+    /// Returns what is under a cache key; waits for as long as a command may take.
+    pub(crate) async fn peek(&self, key: &[u8]) -> Result<Peek, Read> {
+        let epoch: Box<str> = self.fleet.positions().epoch().into();
+        Ok(match self.get(&self.name(&epoch, key, &[])).await? {
+            (_, Value::Names(names), _) => Peek::Names(names),
+            (position, Value::Response(received), left) => Peek::Response {
+                age: age(&received, left),
+                lifetime: received.freshness.lifetime,
+                left,
+                position,
+                status: received.status,
+                content: received.content.len(),
+            },
+        })
     }
 
     /// Returns where the clock of this process stood at a position, and before all that it invalidated and the others
@@ -211,6 +242,14 @@ impl Copies {
         let left = left.number().map(Duration::from_millis).ok_or(Read::Unreadable)?;
         Ok((position, value, left))
     }
+}
+
+/// Returns the age of a response (RFC 9111 4.2.3) that Redis still keeps for a time: by either clock, for that of the
+/// writer may be wrong, and Redis may have been told late.
+fn age(received: &Received, left: Duration) -> Duration {
+    let times = received.times;
+    let by_wall = clock::unix_at(clock::now()).saturating_sub(times.wall);
+    times.age + by_wall.max(times.kept.saturating_sub(left))
 }
 
 /// Appends the fields that a response varies with to what its name is made of.

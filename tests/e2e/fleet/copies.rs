@@ -331,3 +331,28 @@ fn a_lock_that_is_not_given_up_ends_by_itself() {
     assert_eq!(get(&other, "/killed").status, 200);
     assert!(now() - began < Duration::from_secs(5));
 }
+
+#[test]
+fn explain_says_what_redis_has_and_why_a_response_is_valid() {
+    let (origin, redis) = (Origin::new(), RedisServer::new());
+    origin.says("/orders/varied", &["vary: accept-language"]);
+    let [one, other] = two(origin.script.address, &redis.url(), RULES);
+    let folder = Folder::new();
+    let file = folder.write("explained.toml", in_fleet(origin.script.address, &redis.url()).text() + RULES);
+    let told = |path: &str| {
+        let (admin, url) = (other.admin.to_string(), format!("http://a.example{path}"));
+        let mut command = std::process::Command::new(binary());
+        command.arg("explain").arg("-c").arg(&file).args(["--admin", &admin, "--live", "GET", &url]);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert!(told("/orders/1").contains("in Redis     nothing"), "{}", told("/orders/1"));
+    share(&one, &redis, "/orders/1", &[]);
+    let text = told("/orders/1");
+    for part in ["in Redis     a response with status 200 and ", "fresh for 3", "valid from position 1"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.contains("stored       nothing"), "it is not in the memory of this one: {text}");
+    share(&one, &redis, "/orders/varied", &["accept-language: de"]);
+    assert!(told("/orders/varied").contains("in Redis     responses that vary with [\"accept-language\"]"));
+    assert_eq!(other.admin_get("/cache/lookup?url=/a&key=0g").status, 400);
+}
