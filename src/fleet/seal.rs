@@ -119,17 +119,24 @@ impl Keys {
 
     /// Opens a sealed value.
     pub(crate) fn open(&self, purpose: Purpose, bound: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Unreadable> {
-        let (head, content) = sealed.split_at_checked(HEAD).ok_or(Unreadable::Damaged)?;
+        self.open_in_place(purpose, bound, &mut sealed.to_vec()).map(<[u8]>::to_vec)
+    }
+
+    /// Opens a sealed value where it is, and returns its content.
+    pub(crate) fn open_in_place<'a>(
+        &self,
+        purpose: Purpose,
+        bound: &[u8],
+        sealed: &'a mut [u8],
+    ) -> Result<&'a [u8], Unreadable> {
+        let (head, content) = sealed.split_at_mut_checked(HEAD).ok_or(Unreadable::Damaged)?;
         let (id, head) = head.split_at(KEY_ID);
         let (salt, nonce) = head.split_at(SALT);
         let secret = self.secrets.iter().find(|secret| secret.id == id).ok_or(Unreadable::UnknownKey)?;
         let key = derive(secret, salt, purpose).ok_or(Unreadable::Damaged)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unreadable::Damaged)?;
-        let mut content = content.to_vec();
-        let length =
-            key.open_in_place(nonce, Aad::from(bound), &mut content).map_err(|_| Unreadable::Damaged)?.len();
-        content.truncate(length);
-        Ok(content)
+        let opened = key.open_in_place(nonce, Aad::from(bound), content);
+        opened.map(|content| &*content).map_err(|_| Unreadable::Damaged)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::Response;
 use tower::Service;
@@ -18,6 +19,7 @@ use super::routed::{Observed, Routed};
 use crate::message::body::Body;
 use crate::message::error::BoxError;
 use crate::message::inbound::Inbound;
+use crate::redis::link::Link;
 use crate::state::live_policy::{PolicyView, SharedState};
 use crate::upstream::Pool;
 
@@ -30,6 +32,8 @@ pub(crate) struct Parts {
     /// The worker's pool of upstream connections.
     pub pool: Rc<Pool>,
     pub shared_state: SharedState,
+    /// The worker's own link to the stored responses of other processes.
+    pub copies_link: Option<Arc<Link>>,
 }
 
 /// Builds the stack of one connection, innermost layer first.
@@ -37,7 +41,7 @@ pub(crate) fn build(
     parts: &Parts,
 ) -> impl Service<Inbound, Response = Response<Body>, Error = Infallible> + Clone + use<> {
     // Chooses the address, writes the forwarding fields, sends and retries.
-    let stack = around(Forward::new(parts.pool.clone()), &parts.shared_state);
+    let stack = around(Forward::new(parts.pool.clone()), &parts.shared_state, parts.copies_link.as_ref());
     // Outermost, because it must see everything, refusals too.
     Observe::new(stack, parts.view.clone(), parts.sink.clone())
 }
@@ -46,13 +50,14 @@ pub(crate) fn build(
 pub(super) fn around<S>(
     upstream: S,
     shared_state: &SharedState,
+    copies_link: Option<&Arc<Link>>,
 ) -> impl Service<Observed, Response = Response<Body>, Error = Infallible, Future: Unpin> + Clone + use<S>
 where
     S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
     S::Future: Unpin + 'static,
 {
     // Before any work is done for a request that may be refused.
-    let stack = Limit::new(cached(upstream, shared_state), shared_state.limiter.clone());
+    let stack = Limit::new(cached(upstream, shared_state, copies_link), shared_state.limiter.clone());
     // Everything below uses the route found here.
     let stack = Route(stack);
     // Inside observe, so that errors are counted like other responses.
@@ -63,16 +68,23 @@ where
 pub(super) fn without_limits(
     parts: &Parts,
 ) -> impl Service<Observed, Response = Response<Body>, Error = Infallible, Future: Unpin> + Clone + use<> {
-    Rescue(Route(cached(Forward::new(parts.pool.clone()), &parts.shared_state)))
+    Rescue(Route(cached(Forward::new(parts.pool.clone()), &parts.shared_state, parts.copies_link.as_ref())))
 }
 
 /// Builds the layers that serve and store.
-fn cached<S>(upstream: S, shared_state: &SharedState) -> Represent<CacheLayer<S>>
+fn cached<S>(
+    upstream: S,
+    shared_state: &SharedState,
+    copies_link: Option<&Arc<Link>>,
+) -> Represent<CacheLayer<S>>
 where
     S: Service<Box<Routed>, Response = Response<Body>, Error = BoxError> + Clone + 'static,
     S::Future: Unpin + 'static,
 {
-    let others = Others { copies: shared_state.copies.clone(), own_writes: shared_state.own_writes.clone() };
+    let others = Others {
+        copies: shared_state.copies.clone().zip(copies_link.cloned()),
+        own_writes: shared_state.own_writes.clone(),
+    };
     // Serves stored responses, stores new ones, and invalidates.
     let stack = CacheLayer::new(upstream, shared_state.cache.clone(), others);
     // Outside of the cache, so that stored and new responses are treated alike.

@@ -2,7 +2,7 @@
 //! connection the command fails at once.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -76,7 +76,7 @@ pub(crate) struct LinkCounters {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub role: Role,
-    pub counters: LinkCounters,
+    pub counters: Arc<LinkCounters>,
     settings: Settings,
     /// The key by which the node of a cluster is chosen.
     key: String,
@@ -93,7 +93,7 @@ impl Link {
     pub(super) fn new(role: Role, settings: Settings, key: String) -> Link {
         Link {
             role,
-            counters: LinkCounters::default(),
+            counters: Arc::default(),
             settings,
             key,
             connection: Mutex::new(None),
@@ -101,6 +101,13 @@ impl Link {
             timeouts: AtomicU32::new(0),
             failed: watch::Sender::new(0),
         }
+    }
+
+    /// Creates a link for the same use, whose commands count with those of this one: a thread that runs a link of its own
+    /// waits for no other thread.
+    pub(crate) fn another(&self) -> Link {
+        let another = Link::new(self.role, self.settings.clone(), self.key.clone());
+        Link { counters: self.counters.clone(), ..another }
     }
 
     /// Returns the state, to be read and watched.
@@ -188,7 +195,7 @@ impl Link {
     }
 
     /// Keeps the link connected for as long as it is polled.
-    pub(super) async fn run(&self) {
+    pub(crate) async fn run(&self) {
         let mut number = 0;
         let mut pause = FIRST_PAUSE;
         loop {

@@ -117,7 +117,11 @@ async fn run(
         failures: LogThrottle::new(FAILURES),
         wall: None,
     });
-    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), shared_state };
+    let copies_link = shared_state.copies.as_ref().map(|copies| copies.link_of_worker());
+    if let Some(link) = copies_link.clone() {
+        tokio::task::spawn_local(async move { link.run().await });
+    }
+    let parts = stack::Parts { view: view.clone(), sink, pool: pool.clone(), shared_state, copies_link };
     let lifecycle = Rc::new(Lifecycle::default());
     if index == 0 {
         // One worker keeps what all have.

@@ -27,7 +27,7 @@ use crate::cache::outgoing::Outgoing;
 use crate::fleet::process::Fleet;
 use crate::fleet::seal::Purpose;
 use crate::fleet::stream_id::StreamId;
-use crate::redis::command::{Command, CommandError};
+use crate::redis::command::{self, Command, CommandError};
 use crate::redis::link::Link;
 use crate::runtime::clock::{self, Instant};
 
@@ -112,6 +112,11 @@ impl Copies {
         }
     }
 
+    /// Creates a link for the requests of one worker, to be run by it.
+    pub(crate) fn link_of_worker(&self) -> Arc<Link> {
+        Arc::new(self.link.another())
+    }
+
     /// Returns the size of what waits to be written, in bytes.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.outgoing.bytes()
@@ -123,8 +128,8 @@ impl Copies {
     }
 
     /// Returns whether a request may look for a response now: the log is read, and Redis is not too slow.
-    pub(crate) fn may_ask(&self, now: Instant) -> bool {
-        if self.fleet.is_lost() || !self.link.is_up() {
+    pub(crate) fn may_ask(&self, link: &Link, now: Instant) -> bool {
+        if self.fleet.is_lost() || !link.is_up() {
             return false;
         }
         if !self.slow.load(Ordering::Relaxed) {
@@ -140,17 +145,21 @@ impl Copies {
     fn name(&self, epoch: &str, key: &[u8], said: &[u8]) -> String {
         let name = self.fleet.keys.name(&[&[value::VERSION], epoch.as_bytes(), key, said]);
         let mut text = format!("{{{}}}:c1:", self.prefix);
-        name.iter().for_each(|byte| {
-            let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
-        });
+        let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+        name.iter().for_each(|byte| text.extend([digit(byte >> 4), digit(byte & 15)]));
         text
     }
 
     /// Looks for the response to a cache key; waits for Redis at most the timeout. `said` appends the values that the
     /// request has in these fields.
-    pub(crate) async fn find(&self, key: &[u8], said: impl Fn(&[HeaderName], &mut Vec<u8>)) -> Option<Found> {
+    pub(crate) async fn find(
+        &self,
+        link: &Link,
+        key: &[u8],
+        said: impl Fn(&[HeaderName], &mut Vec<u8>),
+    ) -> Option<Found> {
         let began = clock::now();
-        let found = tokio::time::timeout(self.timeout, self.look(key, said, began)).await;
+        let found = tokio::time::timeout(self.timeout, self.look(link, key, said, began)).await;
         let (read, found) = match found {
             Ok(Ok(found)) => (Read::Hit, Some(found)),
             Ok(Err(read)) => (read, None),
@@ -172,17 +181,18 @@ impl Copies {
 
     async fn look(
         &self,
+        link: &Link,
         key: &[u8],
         said: impl Fn(&[HeaderName], &mut Vec<u8>),
         began: Instant,
     ) -> Result<Found, Read> {
         let epoch: Box<str> = self.fleet.positions().epoch().into();
         let mut varies = Vec::new();
-        let (position, value, left) = match self.get(&self.name(&epoch, key, &varies)).await? {
+        let (position, value, left) = match self.get(link, &self.name(&epoch, key, &varies)).await? {
             (_, Value::Names(names), _) => {
                 write_names(&names, &mut varies);
                 said(&names, &mut varies);
-                self.get(&self.name(&epoch, key, &varies)).await?
+                self.get(link, &self.name(&epoch, key, &varies)).await?
             }
             found => found,
         };
@@ -195,7 +205,7 @@ impl Copies {
     /// Returns what is under a cache key; waits for as long as a command may take.
     pub(crate) async fn peek(&self, key: &[u8]) -> Result<Peek, Read> {
         let epoch: Box<str> = self.fleet.positions().epoch().into();
-        Ok(match self.get(&self.name(&epoch, key, &[])).await? {
+        Ok(match self.get(&self.link, &self.name(&epoch, key, &[])).await? {
             (_, Value::Names(names), _) => Peek::Names(names),
             (position, Value::Response(received), left) => Peek::Response {
                 age: age(&received, left),
@@ -217,27 +227,31 @@ impl Copies {
         Some(unreturned.map_or(number, |unreturned| number.min(unreturned)))
     }
 
-    async fn get(&self, name: &str) -> Result<(StreamId, Value, Duration), Read> {
+    async fn get(&self, link: &Link, name: &str) -> Result<(StreamId, Value, Duration), Read> {
         let commands = [Command::new("GET").arg(name), Command::new("PTTL").arg(name)];
-        let [value, left] = match self.link.query_both(commands, self.link.timeout()).await {
+        let [value, left] = match link.query_both(commands, link.timeout()).await {
             Ok(both) => both,
             Err(CommandError::Timeout) => return Err(Read::Late),
             Err(_) => return Err(Read::Failed),
         };
-        let Some(bytes) = value.bytes() else { return Err(Read::Miss) };
-        let (position, sealed) = bytes.split_at_checked(POSITION).ok_or(Read::Unreadable)?;
+        let command::Value::Bytes(mut bytes) = value else { return Err(Read::Miss) };
+        let (position, _) = bytes.split_at_checked(POSITION).ok_or(Read::Unreadable)?;
         let bound = [name.as_bytes(), position].concat();
         let position = std::str::from_utf8(position).ok().and_then(StreamId::parse);
         let position = position.ok_or(Read::Unreadable)?;
-        let content = if sealed.len() > LARGE {
-            let (fleet, sealed) = (self.fleet.clone(), sealed.to_vec());
-            let open = move || fleet.keys.open(Purpose::Copy, &bound, &sealed);
-            tokio::task::spawn_blocking(open).await.map_err(|_| Read::Failed)?
-        } else {
-            self.fleet.keys.open(Purpose::Copy, &bound, sealed)
+        let fleet = self.fleet.clone();
+        let is_large = bytes.len() > LARGE;
+        // Opened where it is, and copied once: into the chunks in which it is stored.
+        let mut open = move || {
+            let sealed = bytes.get_mut(POSITION..).unwrap_or_default();
+            let content = fleet.keys.open_in_place(Purpose::Copy, &bound, sealed);
+            content.ok().and_then(value::read)
         };
-        let content = content.map_err(|_| Read::Unreadable)?;
-        let value = value::read(&content).ok_or(Read::Unreadable)?;
+        let value = match is_large {
+            true => tokio::task::spawn_blocking(open).await.map_err(|_| Read::Failed)?,
+            false => open(),
+        };
+        let value = value.ok_or(Read::Unreadable)?;
         // Without an end it was not written by Pillion.
         let left = left.number().map(Duration::from_millis).ok_or(Read::Unreadable)?;
         Ok((position, value, left))

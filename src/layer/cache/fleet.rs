@@ -27,6 +27,7 @@ use crate::fleet::own_writes::Token;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
+use crate::redis::link::Link;
 use crate::runtime::clock;
 
 /// Time before its arrival from which on soft invalidations count for a response: their time is that of the request
@@ -40,13 +41,13 @@ where
 {
     /// Returns whether another process may have the response to a request.
     pub(super) fn may_ask_fleet(&self, routed: &Routed, read: &Lookup) -> bool {
-        let Some(copies) = &self.others.copies else { return false };
+        let Some((copies, link)) = &self.others.copies else { return false };
         let route_settings = &routed.route.cache.route_settings;
         let sends_users = self.cache.outgoing().is_some_and(|outgoing| outgoing.sends_users());
         route_settings.redis
             && !read.received
             && (read.principal.is_none() || sends_users)
-            && copies.may_ask(routed.record.info.started)
+            && copies.may_ask(link, routed.record.info.started)
     }
 
     /// Serves the response of another process, or asks the upstream. The request leads the fetch of its key, so each
@@ -63,7 +64,7 @@ where
         let mut stored = self.look(&copies, &routed, &miss.read, &led).await;
         let usual = routed.record.cache_counters().usual_fetch();
         if stored.is_none() && usual >= lock::WORTHWHILE {
-            match copies.lock(&miss.read.key, usual).await {
+            match copies.0.lock(&miss.read.key, usual).await {
                 Locked::Here(lock) => {
                     if let Some(leader) = &mut led.leader {
                         leader.hold(Box::new(lock));
@@ -90,13 +91,14 @@ where
     /// Looks for the response of another process, and stores it here.
     async fn look(
         &self,
-        copies: &Copies,
+        from: &(Arc<Copies>, Arc<Link>),
         routed: &Routed,
         read: &Lookup,
         led: &Led,
     ) -> Option<StoredResponse> {
+        let (copies, link) = from;
         let selecting = selecting(routed, read);
-        let found = copies.find(&read.key, |names, out| selecting.append(names, out)).await?;
+        let found = copies.find(link, &read.key, |names, out| selecting.append(names, out)).await?;
         let stored = self.receive(routed, read, led, found);
         if stored.is_none() {
             copies.counters.count_outdated();
@@ -107,7 +109,7 @@ where
     /// Looks until the response is there that another process is fetching, or that process does not any more.
     async fn look_again(
         &self,
-        copies: &Copies,
+        from: &(Arc<Copies>, Arc<Link>),
         routed: &Routed,
         read: &Lookup,
         led: &Led,
@@ -117,8 +119,8 @@ where
         loop {
             tokio::time::sleep(pause).await;
             // In this order: what was stored before the lock was given up is found.
-            let is_held = copies.is_held(holder).await;
-            let stored = self.look(copies, routed, read, led).await;
+            let is_held = from.0.is_held(holder).await;
+            let stored = self.look(from, routed, read, led).await;
             if stored.is_some() || !is_held {
                 return stored;
             }

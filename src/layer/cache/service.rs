@@ -21,6 +21,7 @@ use crate::layer::record::CacheHandling;
 use crate::layer::routed::Routed;
 use crate::message::body::Body;
 use crate::message::error::BoxError;
+use crate::redis::link::Link;
 
 /// The cache layer as a tower layer; see the head of the file.
 #[derive(Clone)]
@@ -33,8 +34,8 @@ pub(crate) struct CacheLayer<S> {
 /// What the cache has of the other processes of a fleet, if it is in one.
 #[derive(Clone, Default)]
 pub(crate) struct Others {
-    /// Their stored responses.
-    pub copies: Option<Arc<Copies>>,
+    /// Their stored responses, and the link over which this worker reads them.
+    pub copies: Option<(Arc<Copies>, Arc<Link>)>,
     /// What their clients read after own writes.
     pub own_writes: Option<Arc<OwnWrites>>,
 }

@@ -82,7 +82,7 @@ async fn run(
     let candidates = Candidates::new(facts, response, &shared_state.cache);
     let before = chosen(&shared_state.represented);
     let sent = Rc::new(RefCell::new(None));
-    let mut layers = stack::around(StandIn::new(response.clone(), sent.clone()), shared_state);
+    let mut layers = stack::around(StandIn::new(response.clone(), sent.clone()), shared_state, None);
     let Ok(mut received) = layers.call(observed).await;
     record.add_own_fields(received.headers_mut());
     rehearsal.status = received.status();

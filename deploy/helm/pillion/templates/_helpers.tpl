@@ -33,6 +33,28 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .Values.existingKeysSecret | default (printf "%s-pillion-keys" (include "pillion.fullname" .)) }}
 {{- end }}
 
+{{- define "pillion.config" -}}
+{{- tpl .Values.config . }}
+{{- if .Values.redis.enabled }}
+
+{{- if not (contains "[identity]" .Values.config) }}
+
+[identity]
+hash_key = "${PILLION_HASH_KEY}"
+{{- end }}
+
+[redis]
+url = {{ .Values.redis.url | quote }}
+prefix = {{ .Values.redis.prefix | default .Release.Name | quote }}
+{{- if .Values.redis.passwordKey }}
+password_file = "/etc/pillion-redis/password"
+{{- end }}
+{{- with .Values.redis.settings }}
+{{ . | trim }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The sleep action needs Kubernetes 1.30; before, the app's image needs a sleep command. */}}
 {{- define "pillion.appLifecycle" -}}
 {{- if .Values.app.lifecycle }}
@@ -55,9 +77,15 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 restartPolicy: Always
 {{- end }}
 args: [run, --config, /etc/pillion/pillion.toml]
-{{- with .Values.env }}
+{{- if or .Values.env .Values.redis.enabled }}
 env:
+  {{- with .Values.env }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- if .Values.redis.enabled }}
+  - name: PILLION_HASH_KEY
+    valueFrom: { secretKeyRef: { name: {{ .Values.redis.existingSecret | quote }}, key: hash-key } }
+  {{- end }}
 {{- end }}
 {{- with .Values.envFrom }}
 envFrom:
@@ -91,6 +119,9 @@ volumeMounts:
   - { name: pillion-keys, mountPath: /etc/pillion-keys, readOnly: true }
   {{- if .Values.tlsSecret }}
   - { name: pillion-tls, mountPath: /etc/pillion-tls, readOnly: true }
+  {{- end }}
+  {{- if and .Values.redis.enabled .Values.redis.passwordKey }}
+  - { name: pillion-redis, mountPath: /etc/pillion-redis, readOnly: true }
   {{- end }}
   {{- with .Values.volumeMounts }}
   {{- toYaml . | nindent 2 }}
