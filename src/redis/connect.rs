@@ -37,6 +37,8 @@ pub(crate) struct Identity {
     pub address: Box<str>,
     /// What an operator should know of its settings.
     pub warnings: Vec<String>,
+    /// The same where stored responses are.
+    pub warnings_of_copies: Vec<String>,
 }
 
 /// A connection, until it is dropped.
@@ -94,6 +96,7 @@ impl Connection {
             version: info.get("valkey_version").unwrap_or(version).into(),
             address: if host.is_empty() { settings.url.to_string() } else { authority(host, port) }.into(),
             warnings: warnings(&info),
+            warnings_of_copies: warnings_of_copies(&info),
         };
         Ok(connection)
     }
@@ -259,6 +262,22 @@ fn warnings(info: &Info<'_>) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// Returns what an operator should know where stored responses are, which come in any number.
+fn warnings_of_copies(info: &Info<'_>) -> Vec<String> {
+    let limited = info.get("maxmemory").is_some_and(|max| max != "0");
+    match info.get("maxmemory_policy") {
+        Some("noeviction") if limited => vec![
+            "its maxmemory-policy is noeviction, so nothing is stored once its memory is full; set volatile-lru or volatile-lfu"
+                .to_owned(),
+        ],
+        Some(_) if !limited => vec![
+            "it has no maxmemory, so stored responses may take all memory of its host; set maxmemory, and volatile-lru"
+                .to_owned(),
+        ],
+        _ => Vec::new(),
+    }
 }
 
 /// Returns the slot of a key: CRC16 (XMODEM) of the key, or of what stands in its first braces, modulo 16384.

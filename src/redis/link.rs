@@ -80,6 +80,8 @@ pub(crate) struct Link {
     settings: Settings,
     /// The key by which the node of a cluster is chosen.
     key: String,
+    /// Whether it is one of several for one use, of which another tells.
+    quiet: bool,
     /// The connection with its number.
     connection: Mutex<Option<(u64, MultiplexedConnection)>>,
     status: watch::Sender<Status>,
@@ -96,6 +98,7 @@ impl Link {
             counters: Arc::default(),
             settings,
             key,
+            quiet: false,
             connection: Mutex::new(None),
             status: watch::Sender::new(Status::Down { reason: String::new() }),
             timeouts: AtomicU32::new(0),
@@ -107,7 +110,7 @@ impl Link {
     /// waits for no other thread.
     pub(crate) fn another(&self) -> Link {
         let another = Link::new(self.role, self.settings.clone(), self.key.clone());
-        Link { counters: self.counters.clone(), ..another }
+        Link { counters: self.counters.clone(), quiet: true, ..another }
     }
 
     /// Returns the state, to be read and watched.
@@ -261,6 +264,12 @@ impl Link {
             let (address, version) = (&identity.address, &identity.version);
             tracing::info!(%address, %version, "connected to Redis");
             for warning in identity.warnings.iter().filter(|_| number == 1) {
+                tracing::warn!(%address, "Redis: {warning}");
+            }
+        }
+        if self.role == Role::Copies && !self.quiet && number == 1 {
+            let address = &identity.address;
+            for warning in &identity.warnings_of_copies {
                 tracing::warn!(%address, "Redis: {warning}");
             }
         }

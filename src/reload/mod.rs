@@ -283,6 +283,7 @@ fn difference(old: &Policy, new: &Policy) -> String {
     compare("etag", old.etag == new.etag);
     compare("cache", old.cache == new.cache && old.purge_from == new.purge_from);
     compare("invalidate", old.invalidate == new.invalidate);
+    compare("warm", old.warm == new.warm);
     // The keys are compared below, with the other files.
     compare("rate_limit", old.limits.is_as_but_for_keys(&new.limits));
     compare("log", old.log == new.log);

@@ -77,6 +77,7 @@ const ELSEWHERE: &[&str] = &[
     "upstreams.",
     "routes.",
     "invalidate.",
+    "warm.",
     "server.tls.",
     "upstream.tls.",
     "identity.jwt.",

@@ -57,6 +57,7 @@ fn every_declared_key_with_a_default_is_shown_once() {
         let is_of_a_table = [
             "routes.",
             "invalidate.",
+            "warm.",
             "upstreams.",
             "server.tls.",
             "identity.jwt.",

@@ -43,7 +43,7 @@ table! {
     MAX_OBJECT_SIZE "max_object_size": Value<Size> = size(1 << 20), Restart,
         "Maximum size of stored responses that the processes share.";
     READ_YOUR_WRITES "read_your_writes": Word<Option<Carrier>> = Word { words: &CARRIERS, default: None }, Restart,
-        "How a client carries what it wrote, so that it reads nothing older through any process: by a \"cookie\", or by a \"header\" Pillion-Written that it sends back.";
+        "How a client carries what it wrote, to read nothing older anywhere: by a \"cookie\", or a \"header\" Pillion-Written that it sends back.";
     ON_LOST "on_lost": Word<OnLost> = Word { words: &LOSSES, default: OnLost::Serve }, Restart,
         "Use of stored responses while invalidations may be missed: fresh ones are served (\"serve\") or all revalidated.";
     RATE_LIMIT "rate_limit": Value<bool> = flag(true), Restart,

@@ -5,13 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{HASH_KEY, in_fleet, sees, two};
+use super::{HASH_KEY, in_fleet, sees};
 use crate::cache::tools::RULES;
 use crate::harness::origin::*;
 use crate::harness::redis::{RedisServer, Relay};
 use crate::harness::*;
 
 const USERS: &str = "[[routes]]\nmatch = \"GET /mine/**\"\ncache = { ttl = \"1h\", scope = \"user\" }\n";
+
+/// Lets requests wait for Redis for as long as a machine with other work needs.
+fn patient(config: &str) -> String {
+    config.replace("[redis]\n", "[redis]\ntimeout = \"2s\"\nsoft_timeout = \"1s\"\n")
+}
+
+/// Starts two processes in front of one app.
+fn two(app: impl std::fmt::Display + Copy, url: &str, tables: &str) -> [Pillion; 2] {
+    let pillions = [(); 2].map(|()| Pillion::with(&patient(&(in_fleet(app, url).text() + tables))));
+    pillions.iter().for_each(|pillion| sees(pillion, 2));
+    pillions
+}
 
 /// The names of the shared responses in Redis.
 fn names(redis: &RedisServer) -> Vec<String> {
@@ -120,7 +132,7 @@ fn users_have_their_own_and_only_if_it_is_asked_for() {
         let (origin, redis) = (Origin::new(), RedisServer::new());
         let config = in_fleet(origin.script.address, &redis.url()).text();
         let config = config.replace("[redis]\n", &format!("[redis]\ncache = {cache:?}\n")) + USERS + RULES;
-        let [one, other] = [(); 2].map(|()| Pillion::with(&config));
+        let [one, other] = [(); 2].map(|()| Pillion::with(&patient(&config)));
         [&one, &other].into_iter().for_each(|pillion| sees(pillion, 2));
         let mine =
             |pillion: &Pillion, user: &str| ask(pillion, "GET /mine/a", &[&format!("x-user: {user}")]).text();
@@ -167,7 +179,7 @@ fn a_process_that_starts_finds_what_the_others_have() {
     }
     assert!(other.stop().success());
     let count = origin.count();
-    let other = Pillion::with(&(in_fleet(origin.script.address, &redis.url()).text() + RULES));
+    let other = Pillion::with(&patient(&(in_fleet(origin.script.address, &redis.url()).text() + RULES)));
     sees(&other, 2);
     for (number, text) in texts.iter().enumerate() {
         assert_eq!(get(&other, &format!("/orders/{number}")).text(), *text);
@@ -244,7 +256,7 @@ fn requests_do_not_wait_for_a_redis_that_is_slow_or_gone() {
     let mut redis = RedisServer::new();
     let relay = Relay::to(redis.address);
     let url = format!("redis://{}", relay.address);
-    let [one, _other] = two(origin.script.address, &url, RULES);
+    let [one, _other] = super::two(origin.script.address, &url, RULES);
     let quick = |path: &str| {
         let began = now();
         assert_eq!(get(&one, path).status, 200);
@@ -266,7 +278,7 @@ fn another_redis_may_have_the_responses() {
     let config = in_fleet(origin.script.address, &log.url()).text();
     let with = format!("[redis]\ncache_url = \"{}\"\n", copies.url());
     let config = config.replace("[redis]\n", &with) + RULES;
-    let [one, other] = [(); 2].map(|()| Pillion::with(&config));
+    let [one, other] = [(); 2].map(|()| Pillion::with(&patient(&config)));
     [&one, &other].into_iter().for_each(|pillion| sees(pillion, 2));
     let text = share(&one, &copies, "/orders/1", &[]);
     assert_eq!((get(&other, "/orders/1").text(), names(&log).len()), (text, 0));
@@ -355,4 +367,17 @@ fn explain_says_what_redis_has_and_why_a_response_is_valid() {
     share(&one, &redis, "/orders/varied", &["accept-language: de"]);
     assert!(told("/orders/varied").contains("in Redis     responses that vary with [\"accept-language\"]"));
     assert_eq!(other.admin_get("/cache/lookup?url=/a&key=0g").status, 400);
+}
+
+#[test]
+fn a_redis_that_may_grow_without_bound_is_told_once() {
+    let (origin, redis) = (Origin::new(), RedisServer::new());
+    let [one, _other] = two(origin.script.address, &redis.url(), RULES);
+    let told = "it has no maxmemory, so stored responses may take all memory of its host";
+    eventually("it is told", || one.log().contains(told).then_some(()));
+    assert_eq!(one.log().matches(told).count(), 1);
+    let bounded = RedisServer::with(&["maxmemory 100mb", "maxmemory-policy volatile-lru"]);
+    let [one, _other] = two(origin.script.address, &bounded.url(), RULES);
+    share(&one, &bounded, "/orders/1", &[]);
+    assert!(!one.log().contains("maxmemory"), "{}", one.log());
 }
