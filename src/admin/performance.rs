@@ -99,20 +99,26 @@ pub(super) fn figures(figures: &Figures, merged: &Merged, over: Duration) -> Val
 
 fn routes(control: &Control, parameters: Parameters<'_>) -> Report {
     let sort = chosen(parameters, "sort", &SORTS)?;
-    let window = chosen(parameters, "window", &WINDOWS)?;
+    let wanted = chosen(parameters, "window", &WINDOWS)?;
     let limit = limit(parameters)?;
     let mut rows: Vec<(f64, Value)> = Vec::new();
+    let (mut all, mut all_times, mut max_span) = (Figures::default(), Merged::default(), Duration::ZERO);
     for (label, route) in control.shared_state.performance.routes() {
-        let of = |window: &Window| {
+        let mut of = |window: &Window| {
             let (counted, merged, over) = route.times.over(*window);
+            if window.as_str() == wanted {
+                all.add(&counted);
+                all_times.join(&merged);
+                max_span = max_span.max(over);
+            }
             (window.as_str().to_owned(), figures(&counted, &merged, over))
         };
-        let windows: Map<String, Value> = Window::ALL.iter().map(of).collect();
+        let windows: Map<String, Value> = Window::ALL.iter().map(&mut of).collect();
         if windows.values().all(|figures| figures["count"] == 0) {
             continue;
         }
         let verdict = route.verdict();
-        let by = windows[window][sort].as_f64().unwrap_or(-1.0);
+        let by = windows[wanted][sort].as_f64().unwrap_or(-1.0);
         let row = json!({
             "route": label,
             "state": verdict.slowness.as_str(),
@@ -123,7 +129,8 @@ fn routes(control: &Control, parameters: Parameters<'_>) -> Report {
     }
     rows.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     let rows: Vec<Value> = rows.into_iter().take(limit).map(|(_, row)| row).collect();
-    Ok(json!({ "sort": sort, "window": window, "routes": rows }))
+    let total = figures(&all, &all_times, max_span);
+    Ok(json!({ "sort": sort, "window": wanted, "total": total, "routes": rows }))
 }
 
 fn single(mut found: Vec<Noted>, parameters: Parameters<'_>) -> Report {
@@ -178,6 +185,7 @@ fn system(control: &Control) -> Value {
         .collect();
     let warnings = warnings(&shared_state.performance);
     json!({
+        "version": shared_state.metrics.version(),
         "uptime_seconds": uptime.round(),
         "generation": snapshot.generation,
         "cpu_seconds": process.cpu_seconds,

@@ -263,6 +263,7 @@ const FIGURES: Shape = Object(&[
 pub(super) const ROUTES: Shape = Object(&[
     ("sort", Text, Always),
     ("window", Text, Always),
+    ("total", FIGURES, Always),
     (
         "routes",
         List(&Object(&[
@@ -306,6 +307,7 @@ pub(super) const EXPLAINED: Shape = Object(&[
 
 /// The document of `GET /performance/system`.
 pub(super) const SYSTEM: Shape = Object(&[
+    ("version", Text, Always),
     ("uptime_seconds", Number, Always),
     ("generation", Integer, Always),
     ("cpu_seconds", Number, Always),

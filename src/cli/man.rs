@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use clap::{Arg, Command};
 
 /// The examples: what is done, and the command.
-const EXAMPLES: [(&str, &str); 11] = [
+const EXAMPLES: [(&str, &str); 12] = [
     ("Run Pillion in front of an app, without a file:", "pillion run --upstream http://127.0.0.1:3000"),
     ("Check a file; every mistake is shown at once, with its line:", "pillion check pillion.toml"),
     ("Show the settings of a running Pillion, each with its origin:", "pillion config"),
@@ -21,6 +21,7 @@ const EXAMPLES: [(&str, &str); 11] = [
         "pillion explain --request-id 5f2b8c0e9a7d4e61b3c2a1908f7e6d5c",
     ),
     ("Watch failures as they happen:", "pillion tail --status 5xx"),
+    ("Watch the figures of a running Pillion:", "pillion top"),
     ("Purge every stored response with a tag:", "pillion purge --tag patients"),
     ("Create an API key for a tier:", "pillion keys add --tier paid --name acme --file keys.toml"),
     ("Ask for the health of one check, in a container without a shell:", "pillion health memory"),

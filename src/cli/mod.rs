@@ -21,6 +21,7 @@ mod schema;
 mod source;
 mod tail;
 mod test;
+mod top;
 
 use std::process::ExitCode;
 
@@ -67,6 +68,8 @@ enum Command {
     Explain(Box<explain::Options>),
     /// Show live decisions of a running Pillion, one line for each completed request
     Tail(Box<tail::Options>),
+    /// Show the figures of a running Pillion on a terminal: state, routes, upstream addresses, limited callers
+    Top(top::Options),
     /// Make, list and hash API keys for limits
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Drain(admin) => control::run("/drain", admin),
         Command::Explain(options) => explain::run(*options),
         Command::Tail(options) => tail::run(*options),
+        Command::Top(options) => top::run(options),
         Command::Keys(keys) => keys::run(keys),
         Command::Purge(options) => control::purge(options),
         Command::Quit(admin) => control::run("/quit", admin),

@@ -10,3 +10,4 @@ mod loops;
 mod maintenance;
 mod readiness;
 mod tail;
+mod top;

@@ -11,7 +11,7 @@ use super::markdown::Document;
 use crate::harness::*;
 
 /// Commands of `sh no-run`, by how they begin, and why they are not run here.
-const NOT_RUN: [(&str, &str); 25] = [
+const NOT_RUN: [(&str, &str); 26] = [
     ("cargo run --release -- demo", "tests/e2e/demo.rs does"),
     ("cargo install --path .", "the same as the release build"),
     ("deploy/archive", "takes minutes; tests/run --all does"),
@@ -37,6 +37,7 @@ const NOT_RUN: [(&str, &str); 25] = [
     ("pillion drain", "ends what the others need"),
     ("pillion explain --request-id", "needs the id of a request; tests/e2e/operations/decisions.rs has some"),
     ("pillion tail", "does not end; tests/e2e/operations/tail.rs runs it"),
+    ("pillion top", "needs a terminal and a running process; tests/e2e/operations/top.rs runs it"),
 ];
 
 /// In front of which commands are run: a route with tags, a rule, tiers and traces.
