@@ -205,7 +205,48 @@ fn system(control: &Control) -> Value {
     })
 }
 
-/// Renders a report as text: a list becomes an aligned table with one row a line, anything else one value a line.
+/// The columns of the text tables, in the order in which people read them. Columns that a report lacks are left out.
+const COLUMNS: [&str; 25] = [
+    "time",
+    "status",
+    "method",
+    "path",
+    "route",
+    "duration_ms",
+    "upstream_ms",
+    "upstream",
+    "cache",
+    "count",
+    "rate",
+    "error_rate",
+    "p50_ms",
+    "p90_ms",
+    "p95_ms",
+    "p99_ms",
+    "max_ms",
+    "slow_rate",
+    "hit_ratio",
+    "bytes",
+    "state",
+    "failing",
+    "request_id",
+    "fault",
+    "error",
+];
+
+/// Returns the head of a column with its unit, where the name has none.
+fn head(name: &str) -> &str {
+    match name {
+        "rate" => "requests/s",
+        "error_rate" => "errors_%",
+        "slow_rate" => "slow_%",
+        "hit_ratio" => "hits_%",
+        other => other,
+    }
+}
+
+/// Renders a report as text: a list becomes an aligned table with one row a line, its first line the window and the
+/// order; anything else becomes one value a line.
 pub(super) fn as_text(report: &Value) -> String {
     let window = report["window"].as_str();
     let rows: Option<Vec<Map<String, Value>>> =
@@ -224,8 +265,8 @@ pub(super) fn as_text(report: &Value) -> String {
         return lines.map(|(name, value)| table_lines(name, value)).collect();
     };
     let Some(first) = rows.first() else { return "no requests yet\n".to_owned() };
-    let names: Vec<&String> = first.keys().collect();
-    let mut table: Vec<Vec<String>> = vec![names.iter().map(|name| (*name).clone()).collect()];
+    let names: Vec<&str> = COLUMNS.into_iter().filter(|name| first.contains_key(*name)).collect();
+    let mut table: Vec<Vec<String>> = vec![names.iter().map(|name| head(name).to_owned()).collect()];
     table
         .extend(rows.iter().map(|row| names.iter().map(|name| shown(name, &row[*name])).collect::<Vec<_>>()));
     let widths: Vec<usize> = (0..names.len())
@@ -235,7 +276,12 @@ pub(super) fn as_text(report: &Value) -> String {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
-    table.iter().map(line).collect()
+    let sort = report["sort"].as_str().unwrap_or("-");
+    let title = match window {
+        Some(window) => format!("routes over the last {window}, sorted by {sort}\n"),
+        None => format!("latest requests, sorted by {sort}\n"),
+    };
+    std::iter::once(title).chain(table.iter().map(line)).collect()
 }
 
 /// Renders a value on one line, and a list with one line for each member.
@@ -261,6 +307,9 @@ fn shown(name: &str, value: &Value) -> String {
     match (name, value) {
         ("time", Value::Number(seconds)) => {
             log::rfc3339(Duration::from_secs_f64(seconds.as_f64().unwrap_or(0.0).max(0.0)))
+        }
+        ("error_rate" | "slow_rate" | "hit_ratio", Value::Number(share)) => {
+            format!("{:.2}", share.as_f64().unwrap_or(0.0) * 100.0)
         }
         (_, Value::String(text)) => text.clone(),
         (_, Value::Null) => "-".to_owned(),

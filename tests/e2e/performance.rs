@@ -65,7 +65,9 @@ fn routes_are_counted_sorted_and_limited() {
     }
     let text = pillion.admin_get("/performance/routes?format=text&window=1m").text();
     let mut lines = text.lines();
-    assert!(lines.next().unwrap().contains("p95_ms"), "{text}");
+    assert_eq!(lines.next(), Some("routes over the last 1m, sorted by count"));
+    let head: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
+    assert_eq!(head[..5], ["route", "count", "requests/s", "errors_%", "p50_ms"], "{text}");
     assert!(lines.next().unwrap().contains("/fast/{id}"), "{text}");
     for (path, status) in [
         ("/performance/routes?sort=beauty", 400),
